@@ -1,0 +1,60 @@
+# The paper as a graph: one rule per notebook, run through papermill.
+# ./run_all.sh [smoke|laptop|paper] [Snakemake options] calls it; see docs/architecture.md.
+
+from pathlib import Path
+
+from crcore.paths import user_data
+from crcore.profiles import load_profile
+
+PROFILE = config.get("profile", "laptop")
+SETTINGS = {k: repr(v) for k, v in vars(load_profile(PROFILE)).items()}
+BUILD = f"build/{PROFILE}"
+CODE = sorted(str(p) for p in Path("crcore").rglob("*") if p.suffix in (".py", ".safetensors", ".json"))
+
+# notebook -> the notebooks whose results it reads, the settings it uses, and whether it looks at CRCORE_DATA
+NOTEBOOKS = {
+    "01_labeling": ([], ["simulation", "labeling", "evaluation"], True),
+    "02_dataset": ([], ["simulation", "labeling", "evaluation"], True),
+    "04_training": (["02_dataset"], ["training"], False),
+    "06_lco": (["02_dataset", "04_training"], ["evaluation"], True),
+    "10_toolkit": ([], [], False),
+    "12_ledger": (["01_labeling", "02_dataset", "04_training", "06_lco", "10_toolkit"], [], False),
+}
+
+
+def user_files():
+    """Names and sizes of the user's own frames: results that read them change with them."""
+    folder = user_data()
+    if folder is None:
+        return "none"
+    return [(str(p.relative_to(folder)), p.stat().st_size) for p in sorted(folder.rglob("*.fits*"))]
+
+
+def result(name):
+    return f"{BUILD}/results/{name}/result.json"
+
+
+rule all:
+    input: [result(n) for n in NOTEBOOKS], [f"{BUILD}/notebooks/{n}.ipynb" for n in NOTEBOOKS]
+    localrule: True
+
+
+for notebook, (needs, settings, looks) in NOTEBOOKS.items():
+    rule:
+        name: notebook
+        input:
+            notebook=f"notebooks/{notebook}.ipynb",
+            code=CODE,
+            claims=["data/claims.csv"] if notebook == "12_ledger" else [],
+            needs=[result(n) for n in needs],
+        output:
+            executed=f"{BUILD}/notebooks/{notebook}.ipynb",
+            result=result(notebook),
+        params:
+            settings={k: SETTINGS[k] for k in settings},
+            user=user_files() if looks else "none",
+            notebook=notebook,
+        threads: 2
+        shell:
+            "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads} "
+            "python -m crcore.notebooks run {params.notebook} {PROFILE}"

@@ -1,0 +1,7 @@
+"""``python -m crcore`` is the ``crcore`` command."""
+
+import sys
+
+from crcore.cli import main
+
+sys.exit(main())

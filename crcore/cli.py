@@ -1,0 +1,203 @@
+"""The ``crcore`` command: detect, label, simulate, train."""
+
+import argparse
+import glob
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from crcore.errors import InputError
+
+__all__ = ["main"]
+
+
+def main(argv=None):
+    """Run the command line; returns the exit status: 0 fine, 1 some files failed, 2 wrong use."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    args.command_line = "crcore " + shlex.join(sys.argv[1:] if argv is None else argv)
+    try:
+        return args.run(args)
+    except InputError as error:
+        print(f"crcore: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("crcore: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="crcore", description="Cosmic rays in CCD images: detect, label, simulate, train."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    detect = commands.add_parser("detect", help="find cosmic rays in FITS files")
+    detect.add_argument("paths", nargs="*", metavar="PATH", help="files, folders or patterns")
+    detect.add_argument("-i", "--input", action="append", default=[], metavar="PATH", help="the same")
+    detect.add_argument(
+        "-m", "--model", default="ground_imaging", help="model name or folder (default: ground_imaging)"
+    )
+    detect.add_argument(
+        "-o", "--output", default="crcore_output", help="folder for the copies (default: crcore_output)"
+    )
+    detect.add_argument("-e", "--ext", help="extension of the image, by name or number")
+    detect.add_argument("-t", "--threshold", type=float, help="probability above which a pixel is flagged")
+    detect.set_defaults(run=_detect)
+
+    label = commands.add_parser("label", help="label the cosmic rays of repeated exposures (appendix A)")
+    label.add_argument("folder", metavar="FOLDER")
+    label.add_argument(
+        "-o", "--output", default="labelled", help="folder for the labelled sequences (default: labelled)"
+    )
+    label.add_argument("--min-exposure", type=float, default=100.0, metavar="S", help="seconds (default: 100)")
+    label.set_defaults(run=_label)
+
+    simulate = commands.add_parser("simulate", help="simulate and label sequences")
+    simulate.add_argument("settings", metavar="SETTINGS.yaml")
+    simulate.add_argument("-o", "--output", required=True, help="folder for the dataset")
+    simulate.set_defaults(run=_simulate)
+
+    train = commands.add_parser("train", help="train a network; resumes when it was stopped")
+    train.add_argument("recipe", metavar="RECIPE.yaml")
+    train.add_argument("-d", "--data", required=True, help="folder with train/ and valid/")
+    train.add_argument("-o", "--output", required=True, help="folder of the model")
+    train.set_defaults(run=_train)
+    return parser
+
+
+def _expand(patterns):
+    """Files meant by paths, folders and patterns, sorted and each once."""
+    from crcore.frame import find_fits
+
+    if not patterns:
+        raise InputError("no input: name files, folders or patterns, as in 'crcore detect -i FOLDER'")
+    found = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            inside = find_fits(path)
+            if not inside:
+                raise InputError(f"{path}: holds no FITS files")
+            found.update(dict.fromkeys(inside))
+        elif any(c in pattern for c in "*?[") and not path.exists():
+            matches = sorted(Path(p) for p in glob.glob(pattern, recursive=True))
+            if not matches:
+                raise InputError(f"{pattern}: matches no file")
+            found.update(dict.fromkeys(matches))
+        else:
+            found[path] = None
+    return list(found)
+
+
+def _target_name(path):
+    """``name_cr.fits`` for ``name.fits``, ``name.fits.fz``, ``name.fits.gz``."""
+    name = path.name
+    for suffix in (".fz", ".gz"):
+        name = name.removesuffix(suffix)
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem if dot and ending.lower() in ('fits', 'fit', 'fts') else name}_cr.fits"
+
+
+def _detect(args):
+    paths = _expand([*args.paths, *args.input])
+    from crcore.detection import Detection, NetworkDetector, write_detection
+    from crcore.frame import Frame
+
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise InputError(f"threshold {args.threshold}: a probability between 0 and 1 is needed")
+    detector = NetworkDetector(args.model)
+    output = Path(args.output)
+    names = [_target_name(p) for p in paths]
+    twice = {n for n in names if names.count(n) > 1}
+    ext = int(args.ext) if args.ext and args.ext.isdigit() else args.ext
+    failed = 0
+    for number, (path, name) in enumerate(zip(paths, names, strict=True), 1):
+        begun = time.monotonic()
+        target = output / (f"{path.parent.name}-{name}" if name in twice else name)
+        try:
+            frame = Frame.read(path, ext=ext)
+            if frame.bad.all():
+                raise InputError(f"{path}: every pixel is bad or not a number: nothing to look at")
+            detection = detector(frame)
+            if args.threshold is not None:
+                detection = Detection(detection.prob, detection.not_evaluated, args.threshold, detection.model)
+            write_detection(path, target, detection, frame)
+        except InputError as error:
+            failed += 1
+            print(f"[{number}/{len(paths)}] failed: {error}", file=sys.stderr)
+            continue
+        print(
+            f"[{number}/{len(paths)}] {path} -> {target}: {detection.n_rays} rays, {int(detection.mask.sum())} pixels, "
+            f"{time.monotonic() - begun:.1f} s"
+        )
+    if failed:
+        print(f"crcore: {failed} of {len(paths)} files failed", file=sys.stderr)
+        return 2 if failed == len(paths) else 1
+    return 0
+
+
+def _label(args):
+    from crcore import results
+    from crcore.dataset import write_sequence
+    from crcore.frame import Frame
+    from crcore.labeling import find_sequences, label_sequence
+
+    sequences, rejected = find_sequences(args.folder, min_exposure_s=args.min_exposure)
+    for path, reason in rejected:
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    if not sequences:
+        raise InputError(f"{args.folder}: no sequence of three exposures of one molecule found")
+    rows, failed = [], 0
+    for number, paths in enumerate(sequences, 1):
+        target = Path(args.output) / "masked_fits" / (paths[0].name.split(".")[0] + "_3frms_masks.fits")
+        try:
+            sequence = label_sequence([Frame.read(p) for p in paths])
+            write_sequence(target, sequence)
+        except InputError as error:
+            failed += 1
+            print(f"[{number}/{len(sequences)}] failed: {error}", file=sys.stderr)
+            rows.append({"file": "", "frames": " ".join(p.name for p in paths), "cr_pixels": 0, "rejected": str(error)})
+            continue
+        rows.append(
+            {
+                "file": target.name,
+                "frames": " ".join(p.name for p in paths),
+                "cr_pixels": sequence.facts["cr_pixels"],
+                "rejected": "",
+            }
+        )
+        print(
+            f"[{number}/{len(sequences)}] {target}: {sequence.facts['cr_pixels']} pixels of rays in {len(paths)} frames"
+        )
+    results.write_rows(Path(args.output) / "manifest.csv", rows)
+    return 1 if failed else 0
+
+
+def _simulate(args):
+    from tqdm import tqdm
+
+    from crcore.config import from_mapping, read_yaml
+    from crcore.dataset import SimulationConfig, simulate_dataset
+
+    config = from_mapping(SimulationConfig, read_yaml(args.settings), args.settings)
+    rows = simulate_dataset(args.output, config, progress=lambda jobs: tqdm(jobs, unit="sequence"))
+    print(f"{args.output}: {len(rows)} sequences, {sum(r['cr_pixels'] for r in rows)} labelled pixels of rays")
+    return 0
+
+
+def _train(args):
+    from crcore.release import train_model
+    from crcore.training import read_recipe
+
+    recipe = read_recipe(args.recipe)
+    model = train_model(
+        recipe, args.data, args.output, command=args.command_line, say=lambda line: print(line, flush=True)
+    )
+    print(f"{args.output}: threshold {model.threshold}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

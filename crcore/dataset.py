@@ -1,0 +1,289 @@
+"""Labelled sequences on disk, in the layout of the LCO CR dataset, with a manifest.
+
+One file a sequence: primary header, ``SCI`` x n, ``VALID_MASK``, ``CAT``, ``CR`` x n,
+``IGNORE`` x n (doi:10.5281/zenodo.5034763). As in the released files all ``CR`` and
+``IGNORE`` extensions carry ``EXTVER`` 0, so they are addressed by position: the i-th
+``CR`` is number 3 + n + i. Simulated sequences carry ``TRUTH`` x n after these.
+"""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+
+from crcore import results
+from crcore.errors import InputError
+from crcore.frame import open_fits
+from crcore.instruments import get_instrument
+from crcore.labeling import BORDER, NO_DATA, SOURCE, LabelingConfig, Sequence, label_sequence
+from crcore.simulate.observe import simulate_sequence
+
+__all__ = [
+    "SimulationConfig",
+    "find_reference",
+    "open_cached",
+    "read_sequence",
+    "simulate_dataset",
+    "write_frame",
+    "write_sequence",
+]
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """How much to simulate.
+
+    Attributes
+    ----------
+    seed : int
+        Root of all randomness; sequence k of an instrument has its own stream.
+    shape : tuple of int
+        Rows and columns of each frame.
+    exposure_s : tuple of float
+        Range from which exposure times are drawn (logarithmically).
+    rate_factor : float
+        Multiplies the natural rate of rays.
+    sequences : dict
+        For each instrument, the numbers of sequences for training, validation and test.
+    """
+
+    seed: int = 2021
+    shape: tuple[int, int] = (768, 768)
+    exposure_s: tuple[float, float] = (100.0, 900.0)
+    rate_factor: float = 1.0
+    sequences: dict = dataclasses.field(default_factory=dict)
+
+
+def write_frame(path, frame):
+    """Write a `Frame` like an LCO ``e91`` file: tile-compressed ``SCI`` and ``BPM``."""
+    header = frame.header.copy()
+    hdus = fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.CompImageHDU(
+                frame.data,
+                header=header,
+                name="SCI",
+                compression_type="RICE_1",
+                quantize_level=64,
+                quantize_method=1,
+                dither_seed=fits.hdu.compressed.DITHER_SEED_CHECKSUM,
+            ),
+            fits.CompImageHDU(frame.bad.astype(np.uint8), name="BPM"),
+        ]
+    )
+    with results.atomic(path) as part:
+        hdus.writeto(part, overwrite=True, output_verify="silentfix")
+
+
+def write_sequence(path, sequence):
+    """Write a labelled sequence, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        Usually ``.../masked_fits/<name>_3frms_masks.fits``.
+    sequence : crcore.labeling.Sequence
+    """
+    n = len(sequence.data)
+    primary = fits.PrimaryHDU()
+    primary.header["FRMTOTAL"] = n
+    for key in ("SIMULATE", "CAMERA", "TELID"):
+        if key in sequence.headers[0]:
+            primary.header[key] = sequence.headers[0][key]
+    hdus = [primary]
+    for i in range(n):
+        header = sequence.headers[i].copy()
+        header["FILENAME"] = sequence.names[i]
+        hdu = fits.CompImageHDU(
+            sequence.data[i],
+            header=header,
+            name="SCI",
+            compression_type="RICE_1",
+            quantize_level=64,
+            quantize_method=1,
+            dither_seed=fits.hdu.compressed.DITHER_SEED_CHECKSUM,
+        )
+        hdu.header["EXTVER"] = i
+        hdus.append(hdu)
+    valid = ((sequence.ignore[0] & NO_DATA) == 0).astype(np.uint8)
+    hdus.append(fits.CompImageHDU(valid, name="VALID_MASK"))
+    hdus.append(fits.BinTableHDU(sequence.catalog, name="CAT"))
+    masks = [("CR", sequence.cr), ("IGNORE", sequence.ignore)]
+    if sequence.truth is not None:
+        masks.append(("TRUTH", sequence.truth))
+    for name, stack in masks:
+        for mask in stack:
+            hdu = fits.CompImageHDU(np.ascontiguousarray(mask, dtype=np.uint8), name=name)
+            hdu.header["EXTVER"] = 0
+            hdus.append(hdu)
+    with results.atomic(path) as part:
+        fits.HDUList(hdus).writeto(part, overwrite=True, output_verify="silentfix")
+
+
+def read_sequence(path):
+    """Read a labelled sequence in the layout of the LCO CR dataset.
+
+    Raises
+    ------
+    InputError
+        When the file is not one.
+    """
+    path = Path(path)
+    try:
+        with open_fits(path) as hdus:
+            n = int(hdus[0].header.get("FRMTOTAL") or hdus[1].header["FRMTOTAL"])
+            stacks = [np.stack([hdus[start + i].data for i in range(n)]) for start in (1, 3 + n, 3 + 2 * n)]
+            truth = None
+            if len(hdus) >= 3 + 4 * n and hdus[3 + 3 * n].name == "TRUTH":
+                truth = np.stack([hdus[3 + 3 * n + i].data for i in range(n)]).astype(np.uint8)
+            headers = tuple(hdus[1 + i].header.copy() for i in range(n))
+            catalog = Table(hdus[2 + n].data)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: check the path") from None
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise InputError(f"{path}: is no labelled sequence ({error}): see data/README.md for the layout") from None
+    data, cr, ignore = stacks
+    names = tuple(str(h.get("FILENAME", h.get("ORIGNAME", f"{path.name}[{i}]"))) for i, h in enumerate(headers))
+    return Sequence(
+        np.ascontiguousarray(data, dtype=np.float32),
+        cr.astype(np.uint8),
+        ignore.astype(np.uint8),
+        headers,
+        names,
+        catalog,
+        {},
+        truth,
+    )
+
+
+def find_reference(folder, name):
+    """The reference mask of a frame below ``folder/truth``, or None.
+
+    A file there belongs to the frame when its name ends with the frame's. Bit 1 of its
+    first image marks rays, bit 2 pixels that are undecided.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        uint8, (H, W): 1 ray, 2 undecided.
+    """
+    for path in sorted((Path(folder) / "truth").glob(f"*{name}")):
+        with open_fits(path) as hdus:
+            for hdu in hdus:
+                if hdu.is_image and hdu.data is not None:
+                    return np.where(hdu.data & 2, 2, hdu.data & 1).astype(np.uint8)
+    return None
+
+
+def simulate_dataset(folder, config, labeling=LabelingConfig(), *, progress=None):  # noqa: B008
+    """Simulate sequences of every instrument, label them and write them below ``folder``.
+
+    A sequence that is already there with the same settings and code is kept, so that a
+    killed run goes on where it was. The split into training, validation and test is by
+    sequence; each sequence is a field of its own.
+
+    Parameters
+    ----------
+    folder : path-like
+        Gets ``<split>/<instrument>/masked_fits/*.fits`` and ``manifest.csv``.
+    config : SimulationConfig
+        How much.
+    labeling : LabelingConfig, optional
+        Thresholds.
+    progress : callable, optional
+        Wraps the list of jobs, as ``tqdm`` does.
+
+    Returns
+    -------
+    list of dict
+        The manifest: one row a sequence.
+    """
+    folder = Path(folder)
+    settings = {"simulation": dataclasses.asdict(config), "labeling": dataclasses.asdict(labeling)}
+    key = hashlib.sha256(repr((settings, results.code_hash())).encode()).hexdigest()[:16]
+    jobs = []
+    for code, (name, counts) in enumerate(sorted(config.sequences.items())):
+        instrument = get_instrument(name)
+        k = 0
+        for split, count in zip(("train", "valid", "test"), counts, strict=True):
+            for _ in range(count):
+                jobs.append((split, name, instrument, k, np.random.SeedSequence([config.seed, code, k])))
+                k += 1
+    rows = [_simulate_one(folder, *job, config, labeling, key) for job in (progress(jobs) if progress else jobs)]
+    results.write_rows(folder / "manifest.csv", rows)
+    return rows
+
+
+def _simulate_one(folder, split, name, instrument, k, seeds, config, labeling, key):
+    path = folder / split / name / "masked_fits" / f"{name}-{k:04d}_3frms_masks.fits"
+    card = path.with_suffix(".json")
+    if path.exists() and card.exists():
+        row = results.read_json(card)
+        if row["key"] == key:
+            return row
+    rng = np.random.default_rng(seeds)
+    exposure = float(np.round(np.exp(rng.uniform(*np.log(config.exposure_s)))))
+    observed = simulate_sequence(
+        instrument,
+        shape=config.shape,
+        exposure_s=exposure,
+        rng=rng,
+        rate_factor=config.rate_factor,
+        identifier=10_000 * (1 + sorted(config.sequences).index(name)) + k,
+    )
+    sequence = label_sequence(observed.frames, labeling, truth=observed.truth)
+    write_sequence(path, sequence)
+    header = sequence.headers[0]
+    inside = (sequence.ignore & (BORDER | NO_DATA)) == 0
+    rays = (sequence.truth == 1) & inside
+    row = {
+        "file": str(path.relative_to(folder)),
+        "split": split,
+        "instrument": name,
+        "data": "simulated",
+        "class": instrument.telescope_class,
+        "exposure_s": exposure,
+        "date": header["DATE-OBS"][:10],
+        "filter": header["FILTER"],
+        "rays": int(sum(observed.n_rays)),
+        "cr_pixels": sequence.facts["cr_pixels"],
+        "true_pixels": int(rays.sum()),
+        "true_on_sources": int((rays & ((sequence.ignore & SOURCE) > 0)).sum()),
+        "lost_to_sources": sequence.facts["lost_to_sources"],
+        "sources": len(sequence.catalog),
+        "pixels": int((sequence.ignore == 0).sum()),
+        "key": key,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    results.write_json(card, row)
+    return row
+
+
+def open_cached(path):
+    """The arrays of a labelled sequence, memory-mapped from a cache beside the file.
+
+    Decompressing FITS for each stamp would take most of the training time. The cache is
+    made anew when the file changes.
+
+    Returns
+    -------
+    dict
+        ``data`` (n, H, W) float32; ``cr``, ``ignore`` (n, H, W) uint8; ``median`` (H, W) float32.
+    """
+    path = Path(path)
+    cache = path.parent.parent / "cache" / path.stem
+    stamp = cache / "stamp.json"
+    state = {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
+    if not stamp.exists() or results.read_json(stamp) != state:
+        sequence = read_sequence(path)
+        arrays = {"data": sequence.data, "cr": sequence.cr, "ignore": sequence.ignore, "median": sequence.median}
+        for name, array in arrays.items():
+            with results.atomic(cache / f"{name}.npy") as part:
+                np.save(part, array)
+        results.write_json(stamp, state)
+    return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("data", "cr", "ignore", "median")}

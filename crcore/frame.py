@@ -1,0 +1,286 @@
+"""One exposure in electrons, with its noise, masks and header, and how it is read from FITS."""
+
+import contextlib
+import gzip
+import re
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyWarning
+from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.utils.exceptions import AstropyUserWarning
+
+from crcore.errors import InputError
+
+__all__ = ["FITS_SUFFIXES", "Frame", "find_fits", "open_fits"]
+
+FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.fz", ".fits.gz", ".fit.gz", ".fz")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One exposure.
+
+    Attributes
+    ----------
+    data : numpy.ndarray, shape (H, W), float32
+        Electrons, bias subtracted; the sky is still in.
+    read_noise : float or None
+        RMS read noise in electrons; None where nothing says it.
+    saturation : float or None
+        Level in electrons above which a pixel says nothing.
+    bad : numpy.ndarray of bool, shape (H, W)
+        True where a pixel must not be used (bad-pixel mask, not finite).
+    header : astropy.io.fits.Header
+        Header of the image extension, with the primary's cards where it has none of that name.
+    name : str
+        What messages and tables call the frame.
+    offset : tuple of int
+        Row and column of the frame's first pixel in the array on disk (after trimming).
+    """
+
+    data: np.ndarray
+    read_noise: float | None = None
+    saturation: float | None = None
+    bad: np.ndarray = None
+    header: fits.Header = field(default_factory=fits.Header)
+    name: str = "frame"
+    offset: tuple[int, int] = (0, 0)
+
+    def __post_init__(self):
+        data = np.asarray(self.data)
+        if data.ndim != 2 or data.size == 0 or data.dtype.kind not in "uifb":
+            raise InputError(
+                f"{self.name}: found an array of shape {data.shape} and type {data.dtype}: "
+                "give one two-dimensional image of numbers"
+            )
+        native = np.ascontiguousarray(data, dtype=np.float32)
+        bad = ~np.isfinite(native)
+        if self.bad is not None:
+            given = np.asarray(self.bad)
+            if given.shape != native.shape:
+                raise InputError(
+                    f"{self.name}: the bad-pixel mask has shape {given.shape}, the image {native.shape}: "
+                    "give a mask of the image's shape"
+                )
+            bad |= given.astype(bool)
+        object.__setattr__(self, "data", native)
+        object.__setattr__(self, "bad", bad)
+
+    @property
+    def shape(self):
+        """Rows and columns."""
+        return self.data.shape
+
+    @property
+    def exposure_s(self):
+        """Exposure time in seconds, or None where the header has none."""
+        value = self.header.get("EXPTIME")
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def saturated(self):
+        """True where a pixel has reached the saturation level; bool, (H, W)."""
+        if self.saturation is None:
+            return np.zeros(self.shape, dtype=bool)
+        return self.data >= self.saturation
+
+    @classmethod
+    def read(cls, path, *, ext=None):
+        """Read an exposure: LCO ``e91`` (``.fits.fz``), plain FITS, or an extension of a MEF.
+
+        Data become electrons (times ``GAIN``). Where ``BIASSEC`` and ``TRIMSEC``
+        lie inside the array, the frame is raw: its overscan is subtracted and cut off.
+        A ``BPM`` or ``DQ`` extension of the image's shape marks bad pixels.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path
+            The file.
+        ext : int or str, optional
+            Extension with the image; by default ``SCI``, else the first that has a
+            two-dimensional image.
+
+        Returns
+        -------
+        Frame
+
+        Raises
+        ------
+        InputError
+            When the file is missing, cannot be read, or holds no such image.
+        """
+        path = Path(path)
+        try:
+            with open_fits(path) as hdus:
+                index = _image_index(hdus, ext, path)
+                hdu = hdus[index]
+                data, header = hdu.data, _merged_header(hdus, index)
+                bad = _bad_pixels(hdus, data.shape)
+        except InputError:
+            raise
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file: check the path") from None
+        except (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, gzip.BadGzipFile) as error:
+            raise InputError(f"{path}: cannot be read as FITS ({_first_line(error)}): is it whole?") from None
+        return _calibrated(data, header, bad, path)
+
+    def to_ccddata(self):
+        """The frame as `astropy.nddata.CCDData` in electrons, mask True where bad."""
+        sigma = np.sqrt(np.abs(self.data) + (self.read_noise or 0.0) ** 2)
+        return CCDData(
+            self.data, unit="electron", mask=self.bad, header=self.header, uncertainty=StdDevUncertainty(sigma)
+        )
+
+    @classmethod
+    def from_ccddata(cls, ccd, *, read_noise=None, saturation=None, name="CCDData"):
+        """A frame from `astropy.nddata.CCDData`; ADU are taken to electrons by ``GAIN`` in its header."""
+        header = fits.Header(ccd.header)
+        gain = _number(header, "GAIN", 1.0) if str(ccd.unit) == "adu" else 1.0
+        if read_noise is None:
+            read_noise = _number(header, "RDNOISE", None)
+        return cls(
+            np.asarray(ccd.data) * gain,
+            read_noise=read_noise,
+            saturation=saturation,
+            bad=ccd.mask,
+            header=header,
+            name=name,
+        )
+
+    def with_data(self, data, **changes):
+        """The same exposure with other pixels; keywords replace further attributes."""
+        return replace(self, data=data, **changes)
+
+
+@contextlib.contextmanager
+def open_fits(path):
+    """Open a FITS file for reading.
+
+    The file is closed even when it is no FITS file. A file that ends too early raises
+    OSError, where astropy would warn and give what there is; headers that only bend the
+    standard are read without a word.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VerifyWarning)
+        warnings.filterwarnings("error", "(?s).*(truncated|may be corrupted|file is corrupted)", AstropyUserWarning)
+        warnings.filterwarnings("error", "(?s).*(truncated|may be corrupted|file is corrupted)", VerifyWarning)
+        try:
+            with Path(path).open("rb") as stream, fits.open(stream, memmap=False) as hdus:
+                yield hdus
+        except (AstropyUserWarning, VerifyWarning) as warning:
+            raise OSError(_first_line(warning)) from None
+
+
+def find_fits(folder):
+    """All FITS files below a folder, sorted.
+
+    Raises
+    ------
+    InputError
+        When the folder does not exist.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder: check the path")
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name.lower().endswith(FITS_SUFFIXES))
+
+
+def _first_line(error):
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]
+
+
+def _image_index(hdus, ext, path):
+    """Number of the extension that holds the image."""
+    if ext is not None:
+        try:
+            index = hdus.index_of(ext)
+            found = hdus[index].data
+        except (KeyError, IndexError):
+            raise InputError(f"{path}: has no extension {ext!r}: it has {_listing(hdus)}") from None
+        if found is None or np.ndim(found) != 2 or not getattr(hdus[index], "is_image", False):
+            raise InputError(f"{path}: extension {ext!r} is no two-dimensional image: it has {_listing(hdus)}")
+        return index
+    order = [i for i, h in enumerate(hdus) if h.name == "SCI"]
+    order += [i for i in range(len(hdus)) if i not in order]
+    for i in order:
+        if getattr(hdus[i], "is_image", False) and hdus[i].header.get("NAXIS") == 2 and hdus[i].data is not None:
+            return i
+    raise InputError(f"{path}: holds no two-dimensional image (found {_listing(hdus)}): name one with --ext")
+
+
+def _listing(hdus):
+    return ", ".join(f"{i} {h.name or 'unnamed'} {getattr(h, 'shape', ())}" for i, h in enumerate(hdus))
+
+
+def _merged_header(hdus, index):
+    header = hdus[index].header.copy()
+    if index:
+        for card in hdus[0].header.cards:
+            if card.keyword not in header and card.keyword not in ("SIMPLE", "EXTEND", "COMMENT", "HISTORY", ""):
+                header.append(card)
+    return header
+
+
+def _bad_pixels(hdus, shape):
+    for name in ("BPM", "DQ"):
+        if name in hdus and hdus[name].data is not None and hdus[name].data.shape == shape:
+            return hdus[name].data != 0
+    return None
+
+
+def _number(header, keyword, default):
+    value = header.get(keyword, default)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
+
+
+def _section(header, keyword, shape):
+    """``[x1:x2, y1:y2]`` as slices, or None where absent or outside the array."""
+    match = re.fullmatch(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]", str(header.get(keyword, "")))
+    if not match:
+        return None
+    x1, x2, y1, y2 = (int(g) for g in match.groups())
+    if not (1 <= x1 <= x2 <= shape[1] and 1 <= y1 <= y2 <= shape[0]):
+        return None
+    return slice(y1 - 1, y2), slice(x1 - 1, x2)
+
+
+def _calibrated(data, header, bad, path):
+    """Electrons from what a file holds; overscan subtracted and trimmed where it is there."""
+    gain = _number(header, "GAIN", 1.0)
+    if gain <= 0:
+        raise InputError(f"{path}: GAIN = {gain} in the header: electrons per ADU must be positive")
+    trim, overscan = (_section(header, key, data.shape) for key in ("TRIMSEC", "BIASSEC"))
+    offset = (0, 0)
+    values = np.asarray(data, dtype=np.float32)
+    if trim is not None and overscan is not None and values[trim].shape != values.shape:
+        level = np.median(values[overscan], axis=1, keepdims=True)  # one level a row, as the amplifier drifts
+        if level.shape[0] != values[trim].shape[0]:
+            level = np.median(values[overscan])
+        values = values[trim] - level
+        bad = None if bad is None else bad[trim]
+        offset = (trim[0].start, trim[1].start)
+        header = header.copy()
+        header.add_history("crcore: overscan subtracted and trimmed")
+        header["CRPIX1"], header["CRPIX2"] = (
+            (
+                _number(header, "CRPIX1", 0.0) - offset[1],
+                _number(header, "CRPIX2", 0.0) - offset[0],
+            )
+            if "CRPIX1" in header
+            else (0.0, 0.0)
+        )
+    saturation = _number(header, "SATURATE", None)
+    return Frame(
+        values * np.float32(gain),
+        read_noise=_number(header, "RDNOISE", None),
+        saturation=None if saturation is None else saturation * gain,
+        bad=bad,
+        header=header,
+        name=path.name,
+        offset=offset,
+    )

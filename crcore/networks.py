@@ -1,0 +1,150 @@
+"""The U-Nets of the paper: Cosmic-CoNN (section 3, Fig 3) and deepCR.
+
+Both map a batch of images to logits of the same size; the probability of a
+cosmic ray is the sigmoid of the logit. Working with logits keeps the losses
+exact in float32 where a sigmoid would round to 0 or 1.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from crcore.errors import InputError
+
+__all__ = ["CosmicConnUNet", "DeepCRUNet", "NetworkConfig", "build"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a network looks like; saved beside its weights.
+
+    Attributes
+    ----------
+    architecture : {"cosmic-conn", "deepcr"}
+        Cosmic-CoNN halves the resolution twice, deepCR once.
+    width : int
+        Channels of the first layer; both papers use 32.
+    depth : int
+        How often Cosmic-CoNN halves the resolution (2 in the paper).
+    norm : {"group", "batch", "instance"}
+        Feature normalisation (section 3.3). deepCR is always ``"batch"``.
+    groups : int
+        Groups of group normalisation (8 in appendix C).
+    """
+
+    architecture: str = "cosmic-conn"
+    width: int = 32
+    depth: int = 2
+    norm: str = "group"
+    groups: int = 8
+
+
+def build(config):
+    """Make the network that a `NetworkConfig` describes, with fresh weights.
+
+    Raises
+    ------
+    InputError
+        For an unknown architecture or normalisation, or a width that the
+        groups do not divide.
+    """
+    settings = asdict(config)
+    architecture = settings.pop("architecture")
+    if architecture == "cosmic-conn":
+        return CosmicConnUNet(**settings)
+    if architecture == "deepcr":
+        return DeepCRUNet(width=config.width)
+    raise InputError(f"network architecture {architecture!r} is unknown: use 'cosmic-conn' or 'deepcr'")
+
+
+def _normalisation(norm, channels, groups):
+    if norm == "group":
+        if channels % groups:
+            raise InputError(f"width {channels} is not divisible by {groups} groups: change one of them")
+        return nn.GroupNorm(groups, channels)
+    if norm == "batch":
+        # Slow running statistics, as in both papers' training.
+        return nn.BatchNorm2d(channels, momentum=0.005)
+    if norm == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    raise InputError(f"normalisation {norm!r} is unknown: use 'group', 'batch' or 'instance'")
+
+
+class _Block(nn.Module):
+    """Twice: 3x3 convolution, normalisation, ReLU.
+
+    In the released Cosmic-CoNN the two normalisations of a block are one
+    module with shared parameters; ``shared=True`` does the same.
+    """
+
+    def __init__(self, c_in, c_out, norm, groups, shared):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm1 = _normalisation(norm, c_out, groups)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.norm2 = self.norm1 if shared else _normalisation(norm, c_out, groups)
+
+    def forward(self, x):
+        x = torch.relu(self.norm1(self.conv1(x)))
+        return torch.relu(self.norm2(self.conv2(x)))
+
+
+class _UNet(nn.Module):
+    """A U-Net with max-pooling down and transposed convolutions up."""
+
+    def __init__(self, *, width, depth, norm, groups, shared):
+        super().__init__()
+        channels = [width * 2**level for level in range(depth + 1)]
+        self.depth = depth
+        self.enter = _Block(1, width, norm, groups, shared)
+        self.pool = nn.MaxPool2d(2)
+        self.down = nn.ModuleList(_Block(channels[i], channels[i + 1], norm, groups, shared) for i in range(depth))
+        self.widen = nn.ModuleList(
+            nn.ConvTranspose2d(channels[i + 1], channels[i], 2, stride=2) for i in reversed(range(depth))
+        )
+        self.up = nn.ModuleList(
+            _Block(2 * channels[i], channels[i], norm, groups, shared) for i in reversed(range(depth))
+        )
+        self.leave = nn.Conv2d(width, 1, 1)
+
+    @property
+    def multiple(self):
+        """Sides of an input must be multiples of this many pixels."""
+        return 2**self.depth
+
+    @property
+    def reach_px(self):
+        """Pixels from which an output pixel can learn, in one direction, by convolution alone."""
+        scales = [2**level for level in range(self.depth + 1)]
+        return 2 * sum(scales) + 2 * sum(scales[:-1]) + sum(scales[1:])
+
+    def forward(self, x):
+        x = self.enter(x)  # (B, C, H, W)
+        skips = []
+        for block in self.down:
+            skips.append(x)
+            x = block(self.pool(x))  # (B, 2C, H/2, W/2), ...
+        for widen, block in zip(self.widen, self.up, strict=True):
+            x = block(torch.cat([skips.pop(), widen(x)], dim=1))
+        return self.leave(x)  # (B, 1, H, W)
+
+
+class CosmicConnUNet(_UNet):
+    """The network of Cosmic-CoNN (Xu et al., section 3 and Fig 3).
+
+    Parameters
+    ----------
+    width, depth, norm, groups
+        See `NetworkConfig`.
+    """
+
+    def __init__(self, width=32, depth=2, norm="group", groups=8):
+        super().__init__(width=width, depth=depth, norm=norm, groups=groups, shared=True)
+
+
+class DeepCRUNet(_UNet):
+    """The mask network of deepCR (Zhang & Bloom 2020, doi:10.3847/1538-4357/ab3fa6)."""
+
+    def __init__(self, width=32):
+        super().__init__(width=width, depth=1, norm="batch", groups=1, shared=False)

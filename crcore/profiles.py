@@ -1,0 +1,81 @@
+"""The three sizes of the paper's experiments: ``config/{smoke,laptop,paper}.yaml``."""
+
+from dataclasses import dataclass, field
+
+from crcore.config import from_mapping, read_yaml
+from crcore.dataset import SimulationConfig
+from crcore.errors import InputError
+from crcore.labeling import LabelingConfig
+from crcore.paths import CONFIG, Build
+from crcore.training import Recipe
+
+__all__ = ["Profile", "load_profile", "profile_names"]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What notebook 06 compares.
+
+    Attributes
+    ----------
+    sigclip_steps : int
+        Settings in Astro-SCRAPPY's sweep from 1 to 20.
+    max_real_sequences : int
+        At most this many sequences of ``CRCORE_DATA`` are used; 0 for all.
+    min_real_exposure_s : float
+        Shorter real exposures are left out. The paper asks for 100 s.
+    """
+
+    sigclip_steps: int = 10
+    max_real_sequences: int = 0
+    min_real_exposure_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Every number that a profile changes.
+
+    Attributes
+    ----------
+    name : str
+    simulation : crcore.dataset.SimulationConfig
+    labeling : crcore.labeling.LabelingConfig
+    training : dict of str to crcore.training.Recipe
+        The curves of Fig 5, by name.
+    evaluation : EvaluationConfig
+    """
+
+    name: str
+    simulation: SimulationConfig
+    labeling: LabelingConfig = LabelingConfig()
+    training: dict = field(default_factory=dict)
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def build(self):
+        """Paths of this profile's products."""
+        return Build(self.name)
+
+
+def profile_names():
+    """Names of the profiles there are."""
+    return sorted(p.stem for p in CONFIG.glob("*.yaml"))
+
+
+def load_profile(name):
+    """Read ``config/<name>.yaml``.
+
+    Raises
+    ------
+    InputError
+        For an unknown profile or key.
+    """
+    path = CONFIG / f"{name}.yaml"
+    if not path.exists():
+        raise InputError(f"profile {name!r} is unknown: use one of {', '.join(profile_names())}")
+    content = dict(read_yaml(path))
+    recipes = content.pop("training", {})
+    profile = from_mapping(Profile, {"name": name, **content}, str(path))
+    training = {key: from_mapping(Recipe, value, f"{path}: training: {key}") for key, value in recipes.items()}
+    object.__setattr__(profile, "training", training)
+    return profile

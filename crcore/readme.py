@@ -1,0 +1,58 @@
+"""Fill the README's numbers from the last laptop run: ``python -m crcore.readme``."""
+
+import csv
+import sys
+
+from crcore import results
+from crcore.paths import FIGURES, ROOT
+
+__all__ = ["filled"]
+
+_BEGIN, _END = "<!-- results: python -m crcore.readme -->", "<!-- end of results -->"
+_COLUMNS = ("Set", "Detector", "TPR at 0.01% FPR, published", "ours", "Precision at 95% recall, published", "ours ")
+
+
+def filled(text):
+    """The README with the block between its markers made from ``figures/``.
+
+    Parameters
+    ----------
+    text : str
+        The README as it is.
+
+    Returns
+    -------
+    str
+    """
+    head, rest = text.split(_BEGIN)
+    tail = rest.split(_END)[1]
+    return f"{head}{_BEGIN}\n{_table()}\n\n{_seconds()}\n{_END}{tail}"
+
+
+def _table():
+    with (FIGURES / "table2_lco.csv").open(newline="") as stream:
+        rows = list(csv.reader(stream))[1:]
+    lines = ["| " + " | ".join(c.strip() for c in _COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
+    for name, _data, detector, _frames, _pixels, published, ours, _p, _o, published95, ours95 in rows:
+        if name == "LCO, simulated" or name.endswith("real") or "Astro-SCRAPPY" in detector:
+            lines.append(f"| {name} | {detector} | {published} | {ours} | {published95} | {ours95} |")
+    return "\n".join(lines)
+
+
+def _seconds():
+    seconds = results.read_json(FIGURES / "run.json")["seconds"]
+    each = ", ".join(f"{name} {value:.0f} s" for name, value in sorted(seconds.items()))
+    return f"That run took {sum(seconds.values()) / 60:.0f} minutes: {each}."
+
+
+def main():
+    """Rewrite the README; returns 0."""
+    path = ROOT / "README.md"
+    text = filled(path.read_text())
+    with results.atomic(path) as part:
+        part.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""From a recipe and labelled sequences to a released model: train, calibrate, find the threshold, write the card."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import optimize, special
+
+from crcore import results, zoo
+from crcore.dataset import read_sequence
+from crcore.detection import NetworkDetector
+from crcore.errors import InputError
+from crcore.metrics import PixelScores
+from crcore.training import train
+
+__all__ = ["best_threshold", "calibrate", "labelled_files", "train_model"]
+
+_CANDIDATES = np.round(np.concatenate([np.geomspace(0.001, 0.1, 13), np.linspace(0.15, 0.95, 17)]), 4)
+
+
+def labelled_files(folder, split):
+    """Labelled sequences below ``folder/<split>`` (or below ``folder``), sorted.
+
+    Raises
+    ------
+    InputError
+        When there are none.
+    """
+    folder = Path(folder)
+    base = folder / split if (folder / split).is_dir() else folder
+    paths = sorted(p for p in base.rglob("masked_fits/*.fits*") if not p.name.startswith("."))
+    if not paths:
+        raise InputError(f"{base}: holds no masked_fits/*.fits: run 'crcore simulate' or 'crcore label' first")
+    return paths
+
+
+def best_threshold(model, paths):
+    """The threshold with the highest Dice on labelled sequences, and the scores there.
+
+    Returns
+    -------
+    threshold : float
+    scores : crcore.metrics.PixelScores
+    """
+    detector, scores = NetworkDetector(model), PixelScores()
+    for path in paths:
+        sequence = read_sequence(path)
+        for i in range(len(sequence.data)):
+            scores.add(detector(sequence.frame(i)).prob, sequence.cr[i] > 0, sequence.ignore[i] == 0)
+    dice = [scores.at_threshold(t)["dice"] for t in _CANDIDATES]
+    best = float(_CANDIDATES[int(np.argmax(dice))]) if np.isfinite(dice).any() else 0.5
+    return best, scores
+
+
+def calibrate(model, scores):
+    """Scale a model's logits so that its probabilities are frequencies (Platt scaling).
+
+    logit' = a logit + b with the a and b of highest likelihood on the scored pixels
+    (Platt 1999); both go into the last convolution, so the order of pixels stays.
+
+    Parameters
+    ----------
+    model : crcore.zoo.Model
+        Changed in place.
+    scores : crcore.metrics.PixelScores
+        Of the model, on validation data.
+
+    Returns
+    -------
+    a, b : float
+    """
+    prob, rays, others = scores.histogram()
+    logit = special.logit(np.clip(prob, 1e-30, 1 - 1e-9))
+    if not (scores.positives and scores.negatives) or np.ptp(logit) < 1e-6:
+        return 1.0, 0.0
+
+    def loss(parameters):
+        z = np.exp(parameters[0]) * logit + parameters[1]
+        return (rays @ np.logaddexp(0, -z) + others @ np.logaddexp(0, z)) / scores.positives
+
+    best = optimize.minimize(
+        loss, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 2000}
+    )
+    a, b = float(np.exp(best.x[0])), float(best.x[1])
+    with torch.no_grad():
+        model.network.leave.weight.mul_(a)
+        model.network.leave.bias.mul_(a).add_(b)
+    return a, b
+
+
+def train_model(recipe, data, folder, *, command="", say=None):
+    """Train by a recipe and release the result as a model folder.
+
+    Parameters
+    ----------
+    recipe : crcore.training.Recipe
+    data : path-like
+        With ``train/`` and ``valid/`` as `crcore.dataset.simulate_dataset` writes them.
+    folder : path-like
+        The model's folder; its name is the model's. Checkpoints go to ``<folder>-training``.
+    command : str, optional
+        What was typed, for the card.
+    say : callable, optional
+        Gets lines of progress.
+
+    Returns
+    -------
+    crcore.zoo.Model
+    """
+    folder, data = Path(folder), Path(data)
+    training, validation = labelled_files(data, "train"), labelled_files(data, "valid")
+    network, log = train(recipe, training, validation, folder.with_name(folder.name + "-training"), say=say)
+    model = zoo.Model(folder.name, network, recipe.network, recipe.input)
+    calibrate(model, best_threshold(model, validation)[1])
+    threshold, scores = best_threshold(model, validation)
+    model = zoo.Model(folder.name, network, recipe.network, recipe.input, threshold)
+    parameters = sum(p.numel() for p in network.parameters())
+    at = scores.at_threshold(threshold)
+    made = results.provenance(seed=recipe.seed)
+    card = f"""# {folder.name}
+
+{recipe.network.architecture}, width {recipe.network.width}, {recipe.network.norm} normalisation:
+{parameters:,} parameters.
+Input: {recipe.input}. Loss: {recipe.loss}. Threshold: {threshold} (highest Dice on validation data).
+Probabilities are calibrated on validation data (Platt scaling, inside the last convolution).
+
+- Made by: `{command}`
+- Data: {len(training)} training and {len(validation)} validation sequences below `{data.name}`; labels by appendix A.
+- Length: {log[-1]["epoch"]} epochs of {recipe.samples_per_epoch} stamps of {recipe.stamp_px} pixels.
+- Validation: average precision {scores.average_precision():.4f}, TPR {scores.tpr_at_fpr(1e-4):.4f} at 0.01% FPR,
+  precision {at["precision"]:.3f} and recall {at["recall"]:.3f} at the threshold; {scores.positives} ray pixels.
+- Code {made["code"]}, torch {made["versions"].get("torch", "?")}, seed {recipe.seed}.
+
+Limits: trained on simulated imaging frames only; sources' rims are ignored in training labels, as in the paper,
+so rays on top of sources are not expected to be found. Group normalisation takes its mean over a tile, so
+probabilities change a little with the tile. License: BSD-3-Clause.
+"""
+    zoo.save(folder, model, card=card, recipe=recipe)
+    return model

@@ -1,0 +1,134 @@
+"""Files that are whole or not there, and results that say how they were made."""
+
+import contextlib
+import csv
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+__all__ = ["atomic", "code_hash", "provenance", "read_json", "read_rows", "write_json", "write_rows"]
+
+_PACKAGES = (
+    "astropy",
+    "astroscrappy",
+    "cosmic_conn",
+    "deepCR",
+    "galsim",
+    "numpy",
+    "reproject",
+    "scipy",
+    "sep",
+    "torch",
+)
+
+
+@contextlib.contextmanager
+def atomic(path):
+    """Write to a temporary name and rename at the end: a reader never sees half a file.
+
+    Yields the temporary path, in the same folder and with the same suffixes. On an
+    error nothing is left behind and an older file stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".part-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@cache
+def code_hash():
+    """SHA-256 (16 digits) over the package's Python files: results made by other code differ in it."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _revision():
+    run = (
+        subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if _has_git()
+        else None
+    )
+    return run.stdout.strip() if run and run.returncode == 0 else "not a git checkout"
+
+
+@cache
+def _has_git():
+    from shutil import which
+
+    return which("git") is not None
+
+
+def provenance(*, seed=None, seconds=None):
+    """What is needed to make a result again: revision, code, seed, versions, machine, seconds."""
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "revision": _revision(),
+        "code": code_hash(),
+        "seed": seed,
+        "seconds": None if seconds is None else round(seconds, 1),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": versions,
+    }
+
+
+def write_json(path, content):
+    """Write a JSON file, whole or not at all."""
+    with atomic(path) as part:
+        part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path):
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text())
+
+
+def write_rows(path, rows):
+    """Write dictionaries with the same keys as CSV, whole or not at all; floats keep all digits."""
+    rows = list(rows)
+    with atomic(path) as part, part.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["empty"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path):
+    """Read CSV as a list of dictionaries; numbers become int or float."""
+    with Path(path).open(newline="") as stream:
+        return [{k: _value(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+
+
+def _value(text):
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text

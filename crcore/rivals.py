@@ -1,0 +1,132 @@
+"""Other people's detectors behind the protocol of ours: ``detector(frame) -> Detection``.
+
+They are called as their documentation says, with their own released weights; nothing of
+them is copied. One that is not installed raises `InputError` with the command to get it.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import warnings
+
+import numpy as np
+
+from crcore.detection import Detection
+from crcore.errors import InputError
+
+__all__ = ["AstroScrappy", "ReleasedCosmicConn", "ReleasedDeepCR", "paper_objlim"]
+
+#: sigclip from 1 to 20 (section 4.1), in equal ratios
+SIGCLIPS = tuple(np.round(np.geomspace(1, 20, 10), 3))
+
+
+def _need(module, package):
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f"{package} is not installed ({error}): pip install 'crcore[rivals]'") from None
+
+
+def _filled(frame):
+    """The image with pixels that are not numbers set to the median."""
+    return np.where(np.isfinite(frame.data), frame.data, np.nanmedian(frame.data)).astype(np.float32)
+
+
+def paper_objlim(telescope_class):
+    """Astro-SCRAPPY's ``objlim`` in the paper: 0.5 for the 0.4 m class, 2.0 for the others (section 4.1)."""
+    return 0.5 if str(telescope_class).startswith("0.4") or str(telescope_class).startswith("0m4") else 2.0
+
+
+class AstroScrappy:
+    """L.A.Cosmic as in Astro-SCRAPPY (McCully et al. 2018), swept over ``sigclip``.
+
+    The score of a pixel is the number of settings that flag it, divided by their
+    number, so that thresholds on it walk along the paper's sweep.
+
+    Parameters
+    ----------
+    objlim, sigfrac : float
+        Contrast limit and neighbour fraction (paper: 2.0 or 0.5, and 0.1).
+    sigclips : sequence of float
+        Detection limits, increasing.
+    """
+
+    def __init__(self, *, objlim=2.0, sigfrac=0.1, sigclips=SIGCLIPS):
+        self._detect = _need("astroscrappy", "Astro-SCRAPPY").detect_cosmics
+        self.objlim, self.sigfrac, self.sigclips = objlim, sigfrac, tuple(sigclips)
+        self.name = "Astro-SCRAPPY"
+
+    def __call__(self, frame):
+        """Run the sweep on a frame."""
+        votes = np.zeros(frame.shape, dtype=np.float32)
+        image = _filled(frame)
+        for sigclip in self.sigclips:
+            mask, _ = self._detect(
+                image,
+                inmask=frame.bad,
+                sigclip=sigclip,
+                sigfrac=self.sigfrac,
+                objlim=self.objlim,
+                gain=1.0,
+                readnoise=frame.read_noise or 0.0,
+                satlevel=frame.saturation or np.inf,
+                niter=4,
+            )
+            votes += mask
+        # Its own default, sigclip 4.5, is the binary mask.
+        below = sum(s < 4.5 for s in self.sigclips)
+        threshold = max(below, 0.5) / len(self.sigclips) if len(self.sigclips) > 1 else 0.5
+        return Detection(votes / len(self.sigclips), frame.bad.copy(), threshold, self.name)
+
+
+class ReleasedCosmicConn:
+    """A released Cosmic-CoNN network, from the ``cosmic-conn`` package (GPL-3).
+
+    Its rows and columns beyond the last multiple of 16 are never looked at; they are
+    marked as not evaluated here.
+
+    Parameters
+    ----------
+    model : {"ground_imaging", "NRES", "HST_ACS_WFC"}
+    """
+
+    def __init__(self, model="ground_imaging"):
+        package = _need("cosmic_conn", "cosmic-conn")
+        level = logging.getLogger().level
+        with warnings.catch_warnings(), open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
+            warnings.simplefilter("ignore")
+            self._model = package.init_model(model)
+        logging.getLogger().setLevel(level)
+        self.name = f"Cosmic-CoNN {model} (released)"
+
+    def __call__(self, frame):
+        """Run the network in its own tiles of 1024."""
+        prob = np.asarray(self._model.detect_cr(_filled(frame)), dtype=np.float32)
+        unseen = frame.bad.copy()
+        height, width = (n // 16 * 16 for n in frame.shape)
+        unseen[height:], unseen[:, width:] = True, True
+        return Detection(np.clip(prob, 0, 1), unseen, 0.5, self.name)
+
+
+class ReleasedDeepCR:
+    """A released deepCR mask network, from the ``deepCR`` package (BSD-3).
+
+    Parameters
+    ----------
+    mask : str
+        "ACS-WFC", "WFC3-UVIS" or "decam".
+    """
+
+    def __init__(self, mask="ACS-WFC"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._model = _need("deepCR", "deepCR").deepCR(mask=mask, device="CPU")
+        self.name = f"deepCR {mask} (released)"
+
+    def __call__(self, frame):
+        """Run the network on the whole frame in patches of 1024, as electrons with the sky in."""
+        prob = self._model.clean(_filled(frame), threshold=0.5, inpaint=False, binary=False, segment=True, patch=1024)
+        return Detection(np.clip(np.asarray(prob, dtype=np.float32), 0, 1), frame.bad.copy(), 0.5, self.name)

@@ -1,0 +1,1 @@
+"""Frames whose truth is known: rays (`rays`), the sky (`sky`), and exposures of both (`observe`)."""

@@ -1,0 +1,164 @@
+"""Tables of the paper: CSV, Markdown and LaTeX from the same rows."""
+
+import csv
+import io
+from dataclasses import dataclass
+
+from crcore.instruments import INSTRUMENTS
+
+__all__ = ["Table", "format_percent", "table1", "table2"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header.
+
+    Attributes
+    ----------
+    caption : str
+        What the table shows and from which data.
+    columns : tuple of str
+    rows : tuple of tuple of str
+    """
+
+    caption: str
+    columns: tuple
+    rows: tuple
+
+    def renderings(self):
+        """The table as ``{"csv": ..., "md": ..., "tex": ...}``."""
+        return {"csv": self._csv(), "md": self.markdown(), "tex": self._latex()}
+
+    def _csv(self):
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerows([self.columns, *self.rows])
+        return stream.getvalue()
+
+    def markdown(self):
+        """The table in Markdown, caption first."""
+        lines = [self.caption, "", "| " + " | ".join(self.columns) + " |", "|" + " --- |" * len(self.columns)]
+        lines += ["| " + " | ".join(str(c).replace("|", "\\|") for c in row) + " |" for row in self.rows]
+        return "\n".join(lines) + "\n"
+
+    def _repr_markdown_(self):
+        return self.markdown()
+
+    def _latex(self):
+        def escape(text):
+            text = str(text).replace("\\", r"\textbackslash ")
+            for a in "%&_#$":
+                text = text.replace(a, "\\" + a)
+            return text.replace("–", "--").replace("′", "$'$").replace("×", r"$\times$")
+
+        body = [" & ".join(escape(c) for c in row) + r" \\" for row in self.rows]
+        head = " & ".join(escape(c) for c in self.columns) + r" \\"
+        return "\n".join(
+            [
+                r"\begin{table}",
+                rf"\caption{{{escape(self.caption)}}}",
+                rf"\begin{{tabular}}{{{'l' * len(self.columns)}}}",
+                r"\hline",
+                head,
+                r"\hline",
+                *body,
+                r"\hline",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ]
+        )
+
+
+def format_percent(value, digits=2):
+    """A fraction as a percentage, cut rather than rounded in our favour; a dash where there is none."""
+    if value is None or value != value:
+        return "–"
+    cut = int(value * 100 * 10**digits + 1e-9) / 10**digits
+    return f"{cut:.{digits}f}%"
+
+
+def table1():
+    """Table 1: the imagers, from the simulator's own numbers."""
+    rows = []
+    for camera in INSTRUMENTS.values():
+        width, height = camera.field_of_view_arcmin
+        rows.append(
+            (
+                camera.name,
+                camera.telescope_class,
+                f"{camera.pixel_scale_arcsec:.3f}",
+                f"{camera.binning}×{camera.binning}",
+                f"{width:.0f}′ × {height:.0f}′",
+                str(camera.filters),
+            )
+        )
+    return Table(
+        "Table 1. LCO imagers as simulated; the field follows from pixels and scale.",
+        ("Imager", "Class", "Pixel scale (arcsec)", "Binning", "Field", "Filters"),
+        tuple(rows),
+    )
+
+
+#: (method, set) of Table 2's LCO rows: published TPR at 0.01 % and 0.1 % FPR, precision at 95 % recall (claims C21-C25)
+PUBLISHED_LCO = {
+    ("Astro-SCRAPPY", "LCO 0.4 m"): ("76.04%", "85.17%", "–"),
+    ("Astro-SCRAPPY", "LCO 1 m"): ("95.03%", "96.41%", "–"),
+    ("Astro-SCRAPPY", "LCO 2 m"): ("99.21%", "99.56%", "–"),
+    ("deepCR", "LCO"): ("99.65%", "99.97%", "89.46%"),
+    ("Cosmic-CoNN", "LCO"): ("99.91%", "99.99%", "93.70%"),
+}
+
+
+def table2(rows):
+    """Table 2's LCO rows: published numbers beside ours.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `crcore.evaluation.evaluate`, scored against labels, pooled set included.
+
+    Returns
+    -------
+    Table
+    """
+    lines = []
+    for row in rows:
+        if row["against"] != "labels":
+            continue
+        method = next((m for m in ("Astro-SCRAPPY", "deepCR", "Cosmic-CoNN") if row["detector"].startswith(m)), None)
+        pooled = row["set"].removesuffix(", simulated").removesuffix(", real")
+        published = PUBLISHED_LCO.get((method, pooled), ("–", "–", "–"))
+        lines.append(
+            (
+                row["set"],
+                row["data"],
+                row["detector"],
+                str(row["frames"]),
+                str(row["cr_pixels"]),
+                published[0],
+                format_percent(row["tpr_at_0.01%"]),
+                published[1],
+                format_percent(row["tpr_at_0.1%"]),
+                published[2],
+                format_percent(row["precision_at_95%"]),
+            )
+        )
+    return Table(
+        "Table 2, LCO imaging: published (LCO CR dataset) beside ours, on the data that each row names. "
+        "Scored against labels made by appendix A.",
+        (
+            "Set",
+            "Data",
+            "Detector",
+            "Frames",
+            "CR pixels",
+            "TPR at 0.01% FPR, published",
+            "ours",
+            "TPR at 0.1% FPR, published",
+            "ours",
+            "Precision at 95% recall, published",
+            "ours",
+        ),
+        tuple(lines),
+    )

@@ -1,0 +1,103 @@
+"""Models by name. A model is a folder: weights, configuration, thresholds and a card.
+
+``model.safetensors`` holds numbers only, so that loading a stranger's model runs none
+of their code; ``config.json`` the architecture and input; ``thresholds.json`` the
+threshold found on validation data; ``card.md`` what it was trained on and how it does.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from crcore import results
+from crcore.config import from_mapping
+from crcore.errors import InputError
+from crcore.networks import NetworkConfig, build
+from crcore.preprocess import PREPARATIONS
+
+__all__ = ["Model", "load", "names", "save"]
+
+_WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with what it needs to be used.
+
+    Attributes
+    ----------
+    name : str
+    network : torch.nn.Module
+        In evaluation mode; gives logits.
+    config : crcore.networks.NetworkConfig
+    input : str
+        Input preparation, see `crcore.preprocess.prepare`.
+    threshold : float
+        Probability above which a pixel is called a cosmic ray.
+    """
+
+    name: str
+    network: torch.nn.Module
+    config: NetworkConfig
+    input: str = "noise"
+    threshold: float = 0.5
+
+
+def names():
+    """Names of the models that come with the package."""
+    return sorted(p.parent.name for p in _WEIGHTS.glob("*/model.safetensors"))
+
+
+def load(name):
+    """Load a model by name, or from its folder.
+
+    Raises
+    ------
+    InputError
+        When there is no such model, or its files do not belong together.
+    """
+    folder = Path(name) if (Path(name) / "model.safetensors").exists() else _WEIGHTS / str(name)
+    if not (folder / "model.safetensors").exists():
+        raise InputError(f"model {str(name)!r} is unknown: use {', '.join(names())} or a folder with model.safetensors")
+    try:
+        settings = results.read_json(folder / "config.json")
+        threshold = results.read_json(folder / "thresholds.json")["default"]
+        config = from_mapping(NetworkConfig, settings["network"], str(folder / "config.json"))
+        network = build(config)
+        safetensors.torch.load_model(network, folder / "model.safetensors")
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        raise InputError(f"{folder}: is no whole model ({str(error).splitlines()[0]})") from None
+    if settings["input"] not in PREPARATIONS:
+        raise InputError(f"{folder / 'config.json'}: input {settings['input']!r} is unknown")
+    network.eval().to(memory_format=torch.channels_last)
+    return Model(folder.name, network, config, settings["input"], float(threshold))
+
+
+def save(folder, model, *, card, recipe=None):
+    """Write a model as a folder, each file whole or not at all.
+
+    Parameters
+    ----------
+    folder : path-like
+        Its name is the model's.
+    model : Model
+    card : str
+        Markdown for people: data, seconds, scores, limits, command.
+    recipe : crcore.training.Recipe, optional
+        Saved as the effective configuration.
+    """
+    folder = Path(folder)
+    with results.atomic(folder / "model.safetensors") as part:
+        safetensors.torch.save_model(model.network, str(part))
+    settings = {"network": dataclasses.asdict(model.config), "input": model.input}
+    if recipe is not None:
+        settings["recipe"] = dataclasses.asdict(recipe)
+    results.write_json(folder / "config.json", settings)
+    results.write_json(folder / "thresholds.json", {"default": model.threshold})
+    with results.atomic(folder / "card.md") as part:
+        part.write_text(card)

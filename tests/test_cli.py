@@ -1,0 +1,111 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from crcore.cli import main
+
+
+@pytest.fixture
+def frames(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "night"
+    folder.mkdir()
+    for i in range(3):
+        image = rng.normal(300, 18, (70, 90)).astype(np.float32)
+        image[30, 20:32] += 2000
+        fits.PrimaryHDU(image).writeto(folder / f"f{i}.fits")
+    return folder
+
+
+def test_a_folder_is_detected_file_by_file(frames, tmp_path, capsys):
+    assert main(["detect", "-i", str(frames), "-m", "ground_imaging", "-o", str(tmp_path / "out")]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["f0_cr.fits", "f1_cr.fits", "f2_cr.fits"]
+    assert capsys.readouterr().out.count("rays") == 3
+
+
+def test_plain_paths_and_patterns_do_the_same(frames, tmp_path):
+    assert main(["detect", str(frames / "f0.fits"), str(frames / "*1.fits"), "-o", str(tmp_path / "out")]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["f0_cr.fits", "f1_cr.fits"]
+
+
+def test_a_bad_file_is_named_and_the_others_go_on(frames, tmp_path, capsys):
+    (frames / "f1.fits").write_bytes(b"SIMPLE  =                    T" + b" " * 100)
+    assert main(["detect", str(frames), "-o", str(tmp_path / "out")]) == 1
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["f0_cr.fits", "f2_cr.fits"]
+    error = capsys.readouterr().err
+    assert "f1.fits" in error
+    assert "Traceback" not in error
+
+
+def test_files_of_one_name_do_not_overwrite_each_other(frames, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "f0.fits").write_bytes((frames / "f0.fits").read_bytes())
+    assert main(["detect", str(frames / "f0.fits"), str(other / "f0.fits"), "-o", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["detect"],
+        ["detect", "no-such-file.fits"],
+        ["detect", "no*such.fits"],
+        ["detect", "FRAME", "-m", "no-such-model"],
+        ["detect", "FRAME", "-t", "7"],
+        ["detect", "FRAME", "-e", "NOPE"],
+        ["label", "no-such-folder"],
+        ["label", "FOLDER"],
+        ["simulate", "no-such.yaml", "-o", "x"],
+        ["train", "no-such.yaml", "-d", "FOLDER", "-o", "x"],
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(arguments, frames, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    filled = [{"FRAME": str(frames / "f0.fits"), "FOLDER": str(frames)}.get(a, a) for a in arguments]
+    before = sorted(p.name for p in tmp_path.rglob("*") if p.is_file())
+    assert main(filled) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("left out")]
+    assert 1 <= len(lines) <= 2
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == before
+
+
+def test_two_exposures_are_no_sequence(tmp_path, capsys):
+    from crcore.dataset import write_frame
+    from crcore.instruments import get_instrument
+    from crcore.simulate.observe import simulate_sequence
+
+    seen = simulate_sequence(
+        get_instrument("sinistro"), shape=(64, 64), exposure_s=300, n_frames=2, rng=np.random.default_rng(0)
+    )
+    for frame in seen.frames:
+        write_frame(tmp_path / "in" / f"{frame.name}.fits.fz", frame)
+    assert main(["label", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 2
+    assert "three are needed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_label_writes_sequences_and_a_manifest(tmp_path):
+    from crcore.dataset import read_sequence, write_frame
+    from crcore.instruments import get_instrument
+    from crcore.results import read_rows
+    from crcore.simulate.observe import simulate_sequence
+
+    seen = simulate_sequence(
+        get_instrument("sinistro"), shape=(256, 256), exposure_s=600, rate_factor=10, rng=np.random.default_rng(1)
+    )
+    for frame in seen.frames:
+        write_frame(tmp_path / "in" / f"{frame.name}.fits.fz", frame)
+    assert main(["label", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 0
+    row = read_rows(tmp_path / "out" / "manifest.csv")[0]
+    sequence = read_sequence(tmp_path / "out" / "masked_fits" / row["file"])
+    assert sequence.cr.sum() == row["cr_pixels"] > 0
+
+
+def test_help_does_not_load_torch():
+    code = "import sys; from crcore.cli import main\ntry: main(['detect', '--help'])\nexcept SystemExit: pass\n"
+    code += "assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from crcore.metrics import PixelScores
+
+
+def scored(prob, truth):
+    scores = PixelScores()
+    scores.add(prob, truth)
+    return scores
+
+
+@pytest.fixture
+def sample():
+    rng = np.random.default_rng(1)
+    truth = rng.random(200_000) < 0.01
+    logit = rng.normal(-6, 2, truth.size) + 9 * truth
+    return (1 / (1 + np.exp(-logit))).astype(np.float32), truth
+
+
+def test_average_precision_agrees_with_scikit_learn(sample):
+    assert scored(*sample).average_precision() == pytest.approx(
+        reference.average_precision_score(sample[1], sample[0]), abs=1e-4
+    )
+
+
+def test_area_under_roc_agrees_with_scikit_learn(sample):
+    fpr, tpr = scored(*sample).roc()
+    assert np.trapezoid(tpr, fpr) == pytest.approx(reference.roc_auc_score(sample[1], sample[0]), abs=1e-4)
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-3, 1e-2])
+def test_tpr_is_interpolated_on_scikit_learns_roc(sample, rate):
+    fpr, tpr, _ = reference.roc_curve(sample[1], sample[0], drop_intermediate=False)
+    assert scored(*sample).tpr_at_fpr(rate) == pytest.approx(np.interp(rate, fpr, tpr), abs=2e-3)
+
+
+def test_precision_at_recall_of_a_small_case():
+    # By falling probability: ray, other, ray, ray, other. Two rays of three are found with one false alarm.
+    scores = scored(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([1, 0, 1, 1, 0], dtype=bool))
+    assert scores.precision_at_recall(2 / 3) == pytest.approx(2 / 3)
+    assert scores.precision_at_recall(1.0) == pytest.approx(3 / 4)
+
+
+def test_tied_scores_count_together():
+    scores = scored(np.full(10, 0.5), np.arange(10) < 2)
+    assert scores.average_precision() == pytest.approx(0.2)
+    assert scores.tpr_at_fpr(0.5) == pytest.approx(0.5)
+
+
+def test_scores_near_one_are_told_apart():
+    prob = np.array([1 - 1e-6, 1 - 1e-5, 1 - 1e-4], dtype=np.float32)
+    assert scored(prob, np.array([True, False, False])).average_precision() == 1.0
+
+
+def test_mask_at_a_threshold():
+    at = scored(np.array([0.9, 0.6, 0.4, 0.1]), np.array([True, False, True, False])).at_threshold(0.5)
+    assert at == {"recall": 0.5, "precision": 0.5, "dice": 0.5}
+
+
+def test_frames_add_up(sample):
+    prob, truth = sample
+    parts = PixelScores()
+    for half in (slice(None, 100_000), slice(100_000, None)):
+        parts.merge(scored(prob[half], truth[half]))
+    assert parts.average_precision() == scored(prob, truth).average_precision()
+
+
+def test_pixels_out_of_use_do_not_count():
+    scores = PixelScores()
+    scores.add(np.array([0.9, 0.1]), np.array([False, True]), np.array([False, True]))
+    assert (scores.positives, scores.negatives) == (1, 0)
+
+
+def test_no_rays_give_no_number():
+    scores = scored(np.array([0.1, 0.2]), np.array([False, False]))
+    assert np.isnan([scores.tpr_at_fpr(1e-4), scores.precision_at_recall(0.95), scores.average_precision()]).all()

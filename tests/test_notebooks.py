@@ -1,0 +1,116 @@
+"""The smoke profile of all notebooks, through the same driver as ./run_all.sh; and their style."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from crcore.notebooks import execute, notebook_names
+from crcore.paths import NOTEBOOKS, ROOT, Build
+from crcore.results import read_json, read_rows
+
+BUILD = Build("smoke")
+
+
+def run_all(*arguments):
+    environment = {k: v for k, v in os.environ.items() if k != "CRCORE_DATA"}
+    environment["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{environment['PATH']}"
+    return subprocess.run(
+        ["bash", str(ROOT / "run_all.sh"), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    done = run_all("smoke")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(params=notebook_names())
+def notebook(request):
+    return nbformat.read(NOTEBOOKS / f"{request.param}.ipynb", as_version=4)
+
+
+def code_cells(notebook):
+    return [c for c in notebook.cells if c.cell_type == "code"]
+
+
+def test_a_notebook_has_one_parameters_cell_and_no_outputs(notebook):
+    tags = [c.metadata.get("tags", []) for c in code_cells(notebook)]
+    assert sum("parameters" in t for t in tags) == 1
+    assert not any(c.outputs or c.execution_count for c in code_cells(notebook))
+
+
+def test_a_notebook_is_thin_and_ends_with_an_exercise(notebook):
+    lines = [
+        line for c in code_cells(notebook) for line in c.source.splitlines() if line.strip() and line.strip()[0] != "#"
+    ]
+    assert len(lines) <= 80
+    prose = " ".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    assert "**Exercise.**" in prose
+    assert len(prose.split()) > 2 * len(lines)
+
+
+def test_the_smoke_profile_runs_every_notebook(smoke):
+    for name in notebook_names():
+        result = read_json(BUILD.results / name / "result.json")
+        assert result["profile"] == "smoke"
+        assert result["made"]["versions"]["torch"]
+        assert (BUILD.notebooks / f"{name}.ipynb").exists()
+        for product in result["products"]:
+            assert (BUILD.figures / product["file"]).stat().st_size > 500
+            assert product["data"]
+
+
+def test_every_score_names_its_data(smoke):
+    rows = read_rows(BUILD.results / "06_lco" / "scores.csv")
+    assert {r["data"] for r in rows} == {"simulated"}
+    assert {"Astro-SCRAPPY", "Cosmic-CoNN (released)", "deepCR (released)", "ground_imaging"} <= {
+        r["detector"] for r in rows
+    }
+
+
+def test_the_released_network_does_its_work_on_simulated_frames(smoke):
+    rows = read_rows(BUILD.results / "06_lco" / "scores.csv")
+    released = next(
+        r
+        for r in rows
+        if r["detector"] == "Cosmic-CoNN (released)" and r["set"] == "LCO, simulated" and r["against"] == "labels"
+    )
+    assert released["tpr_at_0.01%"] > 0.85
+
+
+def test_a_second_run_does_nothing(smoke):
+    before = {n: (BUILD.notebooks / f"{n}.ipynb").stat().st_mtime_ns for n in notebook_names()}
+    again = run_all("smoke")
+    assert again.returncode == 0
+    assert "started" not in again.stdout
+    assert {n: (BUILD.notebooks / f"{n}.ipynb").stat().st_mtime_ns for n in notebook_names()} == before
+
+
+def test_an_unknown_profile_is_one_line_and_status_2():
+    done = run_all("desktop")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("crcore: profile 'desktop' is unknown")
+
+
+def test_a_failing_notebook_is_one_line_with_its_copy(tmp_path, monkeypatch, capfd):
+    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("raise ValueError('the sky fell\\nhere')")])
+    nbformat.write(broken, tmp_path / "99_broken.ipynb")
+    monkeypatch.setattr("crcore.notebooks.NOTEBOOKS", tmp_path)
+    monkeypatch.setattr("crcore.paths.ROOT", tmp_path)
+    monkeypatch.setattr(Build, "root", property(lambda self: tmp_path / "build"))
+    assert execute("99_broken", "smoke") == 1
+    error = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert len(error) == 1
+    assert "99_broken: FAILED: ValueError: the sky fell" in error[0]
+    assert (tmp_path / "build" / "notebooks" / "99_broken.failed.ipynb").exists()
+    assert not (tmp_path / "build" / "notebooks" / "99_broken.ipynb").exists()
