@@ -14,7 +14,7 @@ CODE = sorted(str(p) for p in Path("crcore").rglob("*") if p.suffix in (".py", "
 # notebook -> the notebooks whose results it reads, the settings it uses, and whether it looks at CRCORE_DATA
 NOTEBOOKS = {
     "01_labeling": ([], ["simulation", "labeling", "evaluation"], True),
-    "02_dataset": ([], ["simulation", "labeling", "evaluation"], True),
+    "02_dataset": (["01_labeling"], ["simulation", "labeling", "evaluation"], True),
     "04_training": (["02_dataset"], ["training"], False),
     "06_lco": (["02_dataset", "04_training"], ["evaluation"], True),
     "10_toolkit": ([], [], False),

@@ -125,6 +125,8 @@ def _detect(args):
                 detection = Detection(detection.prob, detection.not_evaluated, args.threshold, detection.model)
             write_detection(path, target, detection, frame)
         except InputError as error:
+            if len(paths) == 1:
+                raise
             failed += 1
             print(f"[{number}/{len(paths)}] failed: {error}", file=sys.stderr)
             continue
@@ -162,7 +164,7 @@ def _label(args):
             continue
         rows.append(
             {
-                "file": target.name,
+                "file": str(target.relative_to(args.output)),
                 "frames": " ".join(p.name for p in paths),
                 "cr_pixels": sequence.facts["cr_pixels"],
                 "rejected": "",

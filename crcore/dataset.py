@@ -17,7 +17,7 @@ from astropy.table import Table
 
 from crcore import results
 from crcore.errors import InputError
-from crcore.frame import open_fits
+from crcore.frame import BROKEN_FITS, open_fits
 from crcore.instruments import get_instrument
 from crcore.labeling import BORDER, NO_DATA, SOURCE, LabelingConfig, Sequence, label_sequence
 from crcore.simulate.observe import simulate_sequence
@@ -28,9 +28,32 @@ __all__ = [
     "open_cached",
     "read_sequence",
     "simulate_dataset",
+    "summarise",
+    "summarise_files",
     "write_frame",
     "write_sequence",
 ]
+
+
+_MANIFEST = (
+    "file",
+    "split",
+    "instrument",
+    "data",
+    "class",
+    "exposure_s",
+    "date",
+    "filter",
+    "rays",
+    "cr_pixels",
+    "true_pixels",
+    "true_on_sources",
+    "lost_to_sources",
+    "sources",
+    "pixels",
+    "key",
+    "sha256",
+)
 
 
 @dataclass(frozen=True)
@@ -58,21 +81,30 @@ class SimulationConfig:
     sequences: dict = dataclasses.field(default_factory=dict)
 
 
+def _science_hdu(data, header):
+    """A float image compressed to 1/64 of its noise, the same bytes for the same data.
+
+    Tiles of 16 rows: a tile without any spread, as a row of no data, would fall back to
+    gzip, which writes down the time.
+    """
+    return fits.CompImageHDU(
+        data,
+        header=header.copy(),
+        name="SCI",
+        compression_type="RICE_1",
+        tile_shape=(min(16, data.shape[0]), data.shape[1]),
+        quantize_level=64,
+        quantize_method=1,
+        dither_seed=fits.hdu.compressed.DITHER_SEED_CHECKSUM,
+    )
+
+
 def write_frame(path, frame):
     """Write a `Frame` like an LCO ``e91`` file: tile-compressed ``SCI`` and ``BPM``."""
-    header = frame.header.copy()
     hdus = fits.HDUList(
         [
             fits.PrimaryHDU(),
-            fits.CompImageHDU(
-                frame.data,
-                header=header,
-                name="SCI",
-                compression_type="RICE_1",
-                quantize_level=64,
-                quantize_method=1,
-                dither_seed=fits.hdu.compressed.DITHER_SEED_CHECKSUM,
-            ),
+            _science_hdu(frame.data, frame.header),
             fits.CompImageHDU(frame.bad.astype(np.uint8), name="BPM"),
         ]
     )
@@ -99,15 +131,7 @@ def write_sequence(path, sequence):
     for i in range(n):
         header = sequence.headers[i].copy()
         header["FILENAME"] = sequence.names[i]
-        hdu = fits.CompImageHDU(
-            sequence.data[i],
-            header=header,
-            name="SCI",
-            compression_type="RICE_1",
-            quantize_level=64,
-            quantize_method=1,
-            dither_seed=fits.hdu.compressed.DITHER_SEED_CHECKSUM,
-        )
+        hdu = _science_hdu(sequence.data[i], header)
         hdu.header["EXTVER"] = i
         hdus.append(hdu)
     valid = ((sequence.ignore[0] & NO_DATA) == 0).astype(np.uint8)
@@ -145,7 +169,7 @@ def read_sequence(path):
             catalog = Table(hdus[2 + n].data)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: check the path") from None
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+    except BROKEN_FITS as error:
         raise InputError(f"{path}: is no labelled sequence ({error}): see data/README.md for the layout") from None
     data, cr, ignore = stacks
     names = tuple(str(h.get("FILENAME", h.get("ORIGNAME", f"{path.name}[{i}]"))) for i, h in enumerate(headers))
@@ -172,7 +196,8 @@ def find_reference(folder, name):
     numpy.ndarray or None
         uint8, (H, W): 1 ray, 2 undecided.
     """
-    for path in sorted((Path(folder) / "truth").glob(f"*{name}")):
+    candidates = (p for p in (Path(folder) / "truth").glob("*") if p.name.endswith(name))
+    for path in sorted(candidates):
         with open_fits(path) as hdus:
             for hdu in hdus:
                 if hdu.is_image and hdu.data is not None:
@@ -225,7 +250,7 @@ def _simulate_one(folder, split, name, instrument, k, seeds, config, labeling, k
     if path.exists() and card.exists():
         row = results.read_json(card)
         if row["key"] == key:
-            return row
+            return {column: row[column] for column in _MANIFEST}
     rng = np.random.default_rng(seeds)
     exposure = float(np.round(np.exp(rng.uniform(*np.log(config.exposure_s)))))
     observed = simulate_sequence(
@@ -262,6 +287,46 @@ def _simulate_one(folder, split, name, instrument, k, seeds, config, labeling, k
     }
     results.write_json(card, row)
     return row
+
+
+def summarise(rows):
+    """Sums of a manifest of simulated sequences, one row for each telescope class."""
+    summary = []
+    for name in sorted({r["class"] for r in rows}):
+        mine = [r for r in rows if r["class"] == name]
+        summary.append(
+            {
+                "camera": f"LCO {name}",
+                "data": "simulated",
+                "exposures": 3 * len(mine),
+                "seconds": f"{min(r['exposure_s'] for r in mine):.0f} to {max(r['exposure_s'] for r in mine):.0f}",
+                "pixels": sum(r["pixels"] for r in mine),
+                "cr_pixels": sum(r["cr_pixels"] for r in mine),
+            }
+        )
+    return summary
+
+
+def summarise_files(paths, data):
+    """The same for labelled files, one row for each camera and filter."""
+    groups = {}
+    for path in paths:
+        sequence = read_sequence(path)
+        header = sequence.headers[0]
+        groups.setdefault(f"{header.get('INSTRUME')} {header.get('FILTER')}", []).append(
+            (len(sequence.data), float(header["EXPTIME"]), int((sequence.ignore == 0).sum()), int(sequence.cr.sum()))
+        )
+    return [
+        {
+            "camera": name,
+            "data": data,
+            "exposures": sum(g[0] for g in group),
+            "seconds": f"{min(g[1] for g in group):.0f} to {max(g[1] for g in group):.0f}",
+            "pixels": sum(g[2] for g in group),
+            "cr_pixels": sum(g[3] for g in group),
+        }
+        for name, group in sorted(groups.items())
+    ]
 
 
 def open_cached(path):

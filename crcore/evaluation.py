@@ -1,7 +1,6 @@
 """Detectors times test sets: tidy rows of scores, and the curves behind them."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
@@ -48,23 +47,23 @@ class TestSet:
     paths: tuple
 
 
-def test_sets(folder, data):
-    """Labelled sequences below a folder as test sets, one a telescope class (or camera).
+def test_sets(paths, data):
+    """Labelled sequences as test sets, one a telescope class (or camera).
 
     Parameters
     ----------
-    folder : path-like
-        Searched for ``masked_fits/*.fits``.
+    paths : sequence of path-like
+        Files in the layout of the LCO CR dataset.
     data : {"simulated", "real"}
         What they are; a set's name says it too.
 
     Returns
     -------
     list of TestSet
-        Sorted by name; empty when there are no files.
+        Sorted by name.
     """
     groups = {}
-    for path in sorted(Path(folder).rglob("masked_fits/*.fits")):
+    for path in paths:
         header = fits.getheader(path, 1)
         camera = str(header.get("TELID", ""))[:3]
         name = _CLASSES.get(camera, str(header.get("INSTRUME", "unknown camera")))

@@ -6,7 +6,7 @@ so that figures read in grey.
 
 import matplotlib.dates as mdates
 import numpy as np
-from astropy.visualization import AsinhStretch, ImageNormalize, ZScaleInterval
+from astropy.stats import mad_std
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from scipy import ndimage
@@ -42,9 +42,10 @@ _CYCLE = [
 
 
 def _grey(axes, image, limits=None, title=None):
-    norm = ImageNormalize(image, interval=ZScaleInterval(), stretch=AsinhStretch(0.3)) if limits is None else None
-    kwargs = {"norm": norm} if norm is not None else {"vmin": limits[0], "vmax": limits[1]}
-    axes.imshow(image, cmap="gray_r", origin="lower", interpolation="nearest", **kwargs)
+    if limits is None:  # from a little below the sky to 15 times its noise above: faint rays show
+        sky, noise = np.nanmedian(image), max(mad_std(image, ignore_nan=True), 1e-3)
+        limits = sky - 3 * noise, sky + 15 * noise
+    axes.imshow(image, cmap="gray_r", origin="lower", interpolation="nearest", vmin=limits[0], vmax=limits[1])
     axes.set_xticks([])
     axes.set_yticks([])
     if title:
@@ -272,7 +273,7 @@ def before_after(image, detection, *, title=""):
 
 def thresholds(image, prob, levels, *, title=""):
     """The mask at several thresholds, in the window with the most rays: what the threshold decides."""
-    window = busiest_window([prob > 0.5], 150)
+    window = busiest_window([prob > 0.5], 200)
     figure = Figure(figsize=(2.1 * (len(levels) + 1), 2.6), layout="constrained")
     axes = figure.subplots(1, len(levels) + 1)
     _grey(axes[0], image[window], title="exposure")

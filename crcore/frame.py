@@ -1,21 +1,24 @@
 """One exposure in electrons, with its noise, masks and header, and how it is read from FITS."""
 
 import contextlib
-import gzip
 import re
 import warnings
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyWarning
+from astropy.io.fits.verify import VerifyError, VerifyWarning
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.utils.exceptions import AstropyUserWarning
 
 from crcore.errors import InputError
 
 __all__ = ["FITS_SUFFIXES", "Frame", "find_fits", "open_fits"]
+
+#: what reading a damaged FITS file may raise
+BROKEN_FITS = (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, VerifyError, zlib.error)
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.fz", ".fits.gz", ".fit.gz", ".fz")
 
@@ -57,7 +60,8 @@ class Frame:
                 f"{self.name}: found an array of shape {data.shape} and type {data.dtype}: "
                 "give one two-dimensional image of numbers"
             )
-        native = np.ascontiguousarray(data, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit becomes infinite, and so bad
+            native = np.ascontiguousarray(data, dtype=np.float32)
         bad = ~np.isfinite(native)
         if self.bad is not None:
             given = np.asarray(self.bad)
@@ -119,14 +123,13 @@ class Frame:
                 index = _image_index(hdus, ext, path)
                 hdu = hdus[index]
                 data, header = hdu.data, _merged_header(hdus, index)
-                bad = _bad_pixels(hdus, data.shape)
+                return _calibrated(data, header, _bad_pixels(hdus, data.shape), path)
         except InputError:
             raise
         except FileNotFoundError:
             raise InputError(f"{path}: no such file: check the path") from None
-        except (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, gzip.BadGzipFile) as error:
+        except BROKEN_FITS as error:
             raise InputError(f"{path}: cannot be read as FITS ({_first_line(error)}): is it whole?") from None
-        return _calibrated(data, header, bad, path)
 
     def to_ccddata(self):
         """The frame as `astropy.nddata.CCDData` in electrons, mask True where bad."""
@@ -140,6 +143,7 @@ class Frame:
         """A frame from `astropy.nddata.CCDData`; ADU are taken to electrons by ``GAIN`` in its header."""
         header = fits.Header(ccd.header)
         gain = _number(header, "GAIN", 1.0) if str(ccd.unit) == "adu" else 1.0
+        header["GAIN"] = (1.0, "electrons per unit of the data")
         if read_noise is None:
             read_noise = _number(header, "RDNOISE", None)
         return cls(
@@ -254,31 +258,34 @@ def _calibrated(data, header, bad, path):
     gain = _number(header, "GAIN", 1.0)
     if gain <= 0:
         raise InputError(f"{path}: GAIN = {gain} in the header: electrons per ADU must be positive")
+    if str(header.get("BUNIT", "")).strip().lower() in ("electron", "electrons", "e-", "e"):
+        gain = 1.0  # the data are electrons already; GAIN tells how they became so
     trim, overscan = (_section(header, key, data.shape) for key in ("TRIMSEC", "BIASSEC"))
     offset = (0, 0)
     values = np.asarray(data, dtype=np.float32)
+    saturation = _number(header, "SATURATE", None)
+    header = header.copy()
     if trim is not None and overscan is not None and values[trim].shape != values.shape:
         level = np.median(values[overscan], axis=1, keepdims=True)  # one level a row, as the amplifier drifts
         if level.shape[0] != values[trim].shape[0]:
             level = np.median(values[overscan])
         values = values[trim] - level
+        if saturation is not None:
+            saturation -= float(np.median(level))
         bad = None if bad is None else bad[trim]
         offset = (trim[0].start, trim[1].start)
-        header = header.copy()
         header.add_history("crcore: overscan subtracted and trimmed")
-        header["CRPIX1"], header["CRPIX2"] = (
-            (
-                _number(header, "CRPIX1", 0.0) - offset[1],
-                _number(header, "CRPIX2", 0.0) - offset[0],
-            )
-            if "CRPIX1" in header
-            else (0.0, 0.0)
-        )
-    saturation = _number(header, "SATURATE", None)
+        for keyword, shift in (("CRPIX1", offset[1]), ("CRPIX2", offset[0])):
+            if keyword in header:
+                header[keyword] = _number(header, keyword, 0.0) - shift
+    header["GAIN"] = (1.0, "electrons per unit of the data")
+    if saturation is not None:
+        saturation *= gain
+        header["SATURATE"] = (saturation, "electrons")
     return Frame(
         values * np.float32(gain),
         read_noise=_number(header, "RDNOISE", None),
-        saturation=None if saturation is None else saturation * gain,
+        saturation=saturation,
         bad=bad,
         header=header,
         name=path.name,

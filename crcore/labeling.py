@@ -1,7 +1,6 @@
 """Appendix A: three or more exposures of one field in, cosmic-ray masks and coded ignore masks out."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import sep
@@ -11,7 +10,7 @@ from scipy import ndimage
 
 from crcore.alignment import align
 from crcore.errors import InputError
-from crcore.frame import Frame, find_fits, open_fits
+from crcore.frame import BROKEN_FITS, Frame, find_fits, open_fits
 
 __all__ = [
     "BORDER",
@@ -141,13 +140,15 @@ def find_sequences(folder, *, min_exposure_s=100.0):
     for path in find_fits(folder):
         try:
             header = _quick_header(path)
-        except (OSError, ValueError, TypeError) as error:
+        except BROKEN_FITS as error:
             rejected.append((path, f"cannot be read ({error})"))
             continue
-        if "MOLUID" not in header or "MOLFRNUM" not in header:
-            rejected.append((path, "has no MOLUID and MOLFRNUM"))
-        elif float(header.get("EXPTIME", 0.0)) < min_exposure_s:
-            rejected.append((path, f"exposed {header.get('EXPTIME', 0.0):.0f} s, less than {min_exposure_s:.0f} s"))
+        wrong = [k for k in ("EXPTIME", "MOLFRNUM") if not isinstance(header.get(k), int | float)]
+        if "MOLUID" not in header or wrong:
+            missing = ["MOLUID"] if "MOLUID" not in header else []
+            rejected.append((path, f"has no usable {' and '.join(missing + wrong)}"))
+        elif header["EXPTIME"] < min_exposure_s:
+            rejected.append((path, f"exposed {header['EXPTIME']:.0f} s, less than {min_exposure_s:.0f} s"))
         else:
             key = (str(header.get("INSTRUME")), str(header.get("FILTER")), str(header["MOLUID"]))
             groups.setdefault(key, []).append((header["MOLFRNUM"], float(header["EXPTIME"]), path))
@@ -391,17 +392,3 @@ def _ignore_masks(valid, sources, single, config):
     ignore += sources.astype(np.uint8) * SOURCE
     ignore += single.astype(np.uint8) * HOT_PIXEL
     return ignore
-
-
-def label_folder(folder, config=LabelingConfig(), *, min_exposure_s=100.0):
-    """Label every sequence below a folder, one after another.
-
-    Returns an iterator of ``(paths, Sequence or InputError)``, so that one bad
-    sequence never hides the others.
-    """
-    sequences, _ = find_sequences(folder, min_exposure_s=min_exposure_s)
-    for paths in sequences:
-        try:
-            yield paths, label_sequence([Frame.read(Path(p)) for p in paths], config)
-        except InputError as error:
-            yield paths, error

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from crcore import results
 from crcore.errors import InputError
-from crcore.paths import FIGURES, NOTEBOOKS, ROOT, Build
+from crcore.paths import FIGURES, NOTEBOOKS, ROOT, Build, user_data
 from crcore.profiles import load_profile
 
 __all__ = ["NotebookRun", "execute", "finish", "notebook_names"]
@@ -216,6 +216,7 @@ def main(argv=None):
         if args.command == "run":
             return execute(args.name, args.profile)
         load_profile(args.profile)
+        user_data()
         return finish(args.profile) if args.command == "finish" else 0
     except InputError as error:
         print(f"crcore: {error}", file=sys.stderr)

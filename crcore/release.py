@@ -18,8 +18,20 @@ __all__ = ["best_threshold", "calibrate", "labelled_files", "train_model"]
 _CANDIDATES = np.round(np.concatenate([np.geomspace(0.001, 0.1, 13), np.linspace(0.15, 0.95, 17)]), 4)
 
 
-def labelled_files(folder, split):
-    """Labelled sequences below ``folder/<split>`` (or below ``folder``), sorted.
+def labelled_files(folder, split=None):
+    """Labelled sequences of a dataset: those of its manifest, or else all below ``folder/<split>``.
+
+    Parameters
+    ----------
+    folder : path-like
+        With ``manifest.csv`` (only what it lists counts), or just with ``masked_fits`` folders in it.
+    split : {"train", "valid", "test"}, optional
+        All by default.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Sorted.
 
     Raises
     ------
@@ -27,11 +39,17 @@ def labelled_files(folder, split):
         When there are none.
     """
     folder = Path(folder)
-    base = folder / split if (folder / split).is_dir() else folder
-    paths = sorted(p for p in base.rglob("masked_fits/*.fits*") if not p.name.startswith("."))
+    manifest = folder / "manifest.csv"
+    if manifest.exists():
+        rows = results.read_rows(manifest)
+        paths = [folder / r["file"] for r in rows if r.get("file") and split in (None, r.get("split"))]
+    else:
+        base = folder / split if split and (folder / split).is_dir() else folder
+        paths = [p for p in base.rglob("masked_fits/*.fits*") if not p.name.startswith(".")]
     if not paths:
-        raise InputError(f"{base}: holds no masked_fits/*.fits: run 'crcore simulate' or 'crcore label' first")
-    return paths
+        what = f"{split} sequences" if split else "labelled sequences"
+        raise InputError(f"{folder}: holds no {what}: run 'crcore simulate' or 'crcore label' first")
+    return sorted(paths)
 
 
 def best_threshold(model, paths):

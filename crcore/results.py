@@ -128,6 +128,8 @@ def read_rows(path):
 
 
 def _value(text):
+    if "_" in text:  # int() would take 2018_11 for a number
+        return text
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)

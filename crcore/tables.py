@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crcore.instruments import INSTRUMENTS
 
-__all__ = ["Table", "format_percent", "table1", "table2"]
+__all__ = ["Table", "dataset_table", "format_percent", "table1", "table2"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,27 @@ def table1():
         "Table 1. LCO imagers as simulated; the field follows from pixels and scale.",
         ("Imager", "Class", "Pixel scale (arcsec)", "Binning", "Field", "Filters"),
         tuple(rows),
+    )
+
+
+def dataset_table(summary):
+    """What a dataset holds, from `crcore.dataset.summarise`."""
+    rows = tuple(
+        (
+            r["camera"],
+            r["data"],
+            str(r["exposures"]),
+            r["seconds"],
+            str(r["pixels"]),
+            str(r["cr_pixels"]),
+            f"1:{r['pixels'] / r['cr_pixels']:.0f}" if r["cr_pixels"] else "–",
+        )
+        for r in summary
+    )
+    return Table(
+        "Labelled exposures. Pixels are those that the labels do not ignore.",
+        ("Camera", "Data", "Exposures", "Seconds", "Pixels", "CR pixels", "Ratio"),
+        rows,
     )
 
 

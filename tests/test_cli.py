@@ -101,7 +101,7 @@ def test_label_writes_sequences_and_a_manifest(tmp_path):
         write_frame(tmp_path / "in" / f"{frame.name}.fits.fz", frame)
     assert main(["label", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 0
     row = read_rows(tmp_path / "out" / "manifest.csv")[0]
-    sequence = read_sequence(tmp_path / "out" / "masked_fits" / row["file"])
+    sequence = read_sequence(tmp_path / "out" / row["file"])
     assert sequence.cr.sum() == row["cr_pixels"] > 0
 
 

@@ -29,7 +29,7 @@ class Blind:
 
 @pytest.fixture(scope="module")
 def scored(tiny_dataset):
-    sets = evaluation.test_sets(tiny_dataset / "test", "simulated")
+    sets = evaluation.test_sets(labelled_files(tiny_dataset, "test"), "simulated")
     return (*evaluation.evaluate({"oracle": Oracle(), "blind": Blind()}, sets), sets)
 
 

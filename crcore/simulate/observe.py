@@ -93,6 +93,11 @@ def expose(expected_e, charge_e, instrument, rng, *, hot_e=None):
     return (adu * np.float32(instrument.gain_e_per_adu)).astype(np.float32)
 
 
+def saturation_level(instrument):
+    """What headers call saturated, in electrons: the full well less noise and rounding, so that full pixels exceed it."""
+    return instrument.saturation_e - 5 * instrument.read_noise_e - instrument.gain_e_per_adu
+
+
 def _bleed(charge, full_well):
     """Spill charge above the full well up and down its column until it fits."""
     over = charge > full_well
@@ -191,7 +196,7 @@ def simulate_sequence(instrument, *, shape, exposure_s, rng, n_frames=3, identif
             Frame(
                 data,
                 read_noise=instrument.read_noise_e,
-                saturation=instrument.saturation_e,
+                saturation=saturation_level(instrument),
                 bad=np.zeros(shape, dtype=bool),
                 header=header,
                 name=header["ORIGNAME"],
@@ -242,7 +247,7 @@ def _header(
     header["FRMTOTAL"] = total
     header["GAIN"] = (1.0, "electrons per unit of the data")
     header["RDNOISE"] = (instrument.read_noise_e, "electrons")
-    header["SATURATE"] = (instrument.saturation_e, "electrons")
+    header["SATURATE"] = (saturation_level(instrument), "electrons")
     header["L1FWHM"] = (fwhm_arcsec, "arcsec")
     header["PIXSCALE"] = (instrument.pixel_scale_arcsec, "arcsec per pixel")
     header["WCSERR"] = (0, "0: the astrometric solution is good")

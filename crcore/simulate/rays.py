@@ -169,7 +169,7 @@ def compton_electrons(n, *, size_um, thickness_um, rng):
     """Follow ``n`` electrons freed by ambient gamma rays: worms, and spots where they are slow.
 
     The gamma rays are those of potassium-40, the thorium and the uranium series
-    and what concrete scatters of them (0.1 to 2.6 MeV, about 1/E); the electron's
+    and what concrete scatters of them (0.05 to 2.6 MeV, about 1/E); the electron's
     energy follows the Klein-Nishina formula. Parameters as in `muons`.
 
     Returns
