@@ -1,12 +1,14 @@
 # The paper as a graph: one rule per notebook, run through papermill.
 # ./run_all.sh [smoke|laptop|paper] [Snakemake options] calls it; see docs/architecture.md.
 
+import os
 from pathlib import Path
 
+from crcore.frame import find_fits
 from crcore.paths import user_data
 from crcore.profiles import load_profile
 
-PROFILE = config.get("profile", "laptop")
+PROFILE = os.environ.get("CRCORE_PROFILE", "laptop")
 SETTINGS = {k: repr(v) for k, v in vars(load_profile(PROFILE)).items()}
 BUILD = f"build/{PROFILE}"
 CODE = sorted(str(p) for p in Path("crcore").rglob("*") if p.suffix in (".py", ".safetensors", ".json"))
@@ -27,7 +29,7 @@ def user_files():
     folder = user_data()
     if folder is None:
         return "none"
-    return [(str(p.relative_to(folder)), p.stat().st_size) for p in sorted(folder.rglob("*.fits*"))]
+    return [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in find_fits(folder)]
 
 
 def result(name):

@@ -1,13 +1,16 @@
 # Sourced by run_all.sh and test.sh: an environment with everything, made once.
 # An active virtual or conda environment that has the pinned packages is used as it is.
 have_all() {
-    "$1" - 2>/dev/null <<'PY'
+    "$1" -P - 2>/dev/null <<'PY'
 import importlib.metadata as metadata, pathlib, re, sys
 for line in pathlib.Path("requirements.txt").read_text().splitlines():
     match = re.match(r"([A-Za-z0-9._-]+)==([^ ;#]+)", line)
     if match and metadata.version(match[1]).split("+")[0] != match[2]:
         sys.exit(1)
 metadata.version("crcore")
+import crcore
+if pathlib.Path(crcore.__file__).resolve().parent != pathlib.Path("crcore").resolve():
+    sys.exit(1)
 PY
 }
 if [[ -n ${VIRTUAL_ENV:-}${CONDA_PREFIX:-} ]] && have_all python; then

@@ -4,10 +4,10 @@ A claim is measured by the function of its number; a claim without one is listed
 measured, never left out. Verdicts follow from the numbers by the rules below.
 """
 
+import csv
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from crcore import results
 from crcore.paths import CLAIMS
 from crcore.tables import Table, format_percent
 
@@ -59,7 +59,9 @@ class Finding:
 def ledger(evidence):
     """All claims of ``data/claims.csv`` with our findings; a list of dictionaries, in order."""
     rows = []
-    for claim in results.read_rows(CLAIMS):
+    with CLAIMS.open(newline="") as stream:  # as text: 0.00001 and 99.90 stay as they were published
+        published = list(csv.DictReader(stream))
+    for claim in published:
         measure = _MEASURES.get(claim["id"])
         finding = measure(evidence) if measure else None
         if finding is None:
@@ -118,7 +120,7 @@ def _flux(evidence):
     return Finding(
         f"{flux:.3f}",
         "real: SAAO 1.0 m, 150 s",
-        "not reproduced",
+        "reproduced" if 1 / 3 < flux / 1e-5 < 3 else "not reproduced",
         f"{evidence.toolkit['rays']} rays in one real exposure; muons alone make about 0.02 at these heights, and "
         "the paper's own pixel ratio of 1:10000 needs a rate of that order.",
     )
@@ -136,11 +138,10 @@ def _pixel_ratio(evidence):
 
 def _lost_to_sources(evidence):
     share = evidence.dataset["lost_share"]
-    points = abs(100 * share - 1.21)
     return Finding(
         format_percent(share),
         "simulated LCO",
-        "reproduced" if points <= TOLERANCE_POINTS else "not reproduced",
+        "reproduced" if abs(100 * share / 1.21 - 1) < 0.25 else "differs in data",
         "Share of true ray pixels that lie on sources and are rejected; it follows the density of sources, "
         "which is drawn broadly here.",
     )
@@ -178,8 +179,8 @@ def _tpr(evidence, detector, set_name, published):
     return Finding(
         " / ".join(format_percent(f) for f in found),
         set_name,
-        "reproduced" if worst <= TOLERANCE_POINTS else "not reproduced",
-        f"Largest difference {worst:.1f} percentage points; rays and sky are simulated.",
+        "reproduced" if worst <= TOLERANCE_POINTS else "differs in data",
+        f"Largest difference {worst:.1f} percentage points; on simulated frames a difference decides nothing.",
     )
 
 
@@ -188,25 +189,35 @@ def _lead(evidence, key, published):
     if ours is None or theirs is None:
         return None
     lead = 100 * (ours - theirs)
-    verdict = "reproduced" if lead >= published else "same direction" if lead > 0 else "not reproduced"
+    if min(ours, theirs) < 0.5:
+        return Finding(
+            f"{lead:+.1f}",
+            "simulated LCO",
+            "not testable here",
+            "One of the networks is trained too little to compare.",
+        )
+    near = 0.5 < lead / published < 2
+    verdict = "reproduced" if near else "same direction" if lead > 1 else "not reproduced"
     return Finding(
         f"{lead:+.1f}",
         "simulated LCO",
         verdict,
-        "Both networks trained here for minutes, at a quarter of the paper's width.",
+        f"{100 * ours:.1f}% against {100 * theirs:.1f}%, one training run each; both retrained here.",
     )
 
 
 def _curves(evidence):
-    dice = evidence.training["final_dice"]
+    dice = evidence.training["best_dice"]
     a, b = dice.get("Cosmic-CoNN"), dice.get("deepCR")
     if a is None or b is None:
         return None
+    if max(a, b) < 0.2:
+        return Finding(f"Dice {a:.2f} against {b:.2f}", "simulated LCO", "not testable here", "Neither has learnt yet.")
     return Finding(
         f"Dice {a:.2f} against {b:.2f}",
         "simulated LCO",
         "same direction" if a > b else "not reproduced",
-        "Validation Dice of Cosmic-CoNN and deepCR after equal pixels seen, in minutes on two cores.",
+        "Best validation Dice of Cosmic-CoNN and deepCR after equal pixels seen, one training run each.",
     )
 
 
@@ -240,19 +251,23 @@ def _sequences(evidence):
     return Finding(
         f"{evidence.labeling['sequences']} sequences of 3 of one molecule",
         "simulated LCO",
-        "reproduced",
+        "reproduced"
+        if evidence.labeling["sequences"] and evidence.labeling["min_exposure_s"] >= 100
+        else "not reproduced",
         f"Shortest exposure {evidence.labeling['min_exposure_s']:.0f} s; the same code groups real frames.",
     )
 
 
 def _scrappy(evidence):
-    steps = evidence.lco["sigclips"]
-    if not steps:
+    settings = evidence.lco["astroscrappy"]
+    if not settings:
         return Finding("", "", "not testable here", "Astro-SCRAPPY is not installed.")
+    steps = settings["sigclips"]
+    same = settings["objlim"] == {"0m4": 0.5, "1m0": 2.0, "2m0": 2.0} and settings["sigfrac"] == 0.1
     return Finding(
-        f"objlim 2.0 / 0.5; sigfrac 0.1; sigclip {steps[0]:g} to {steps[-1]:g} in {len(steps)} steps",
+        f"objlim {settings['objlim']}; sigfrac {settings['sigfrac']}; sigclip {min(steps):g} to {max(steps):g}",
         "simulated LCO",
-        "reproduced",
+        "reproduced" if same and (min(steps), max(steps)) == (1, 20) else "not reproduced",
         "The settings as run.",
     )
 

@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import os
 import shlex
 import sys
 import time
@@ -21,6 +22,12 @@ def main(argv=None):
         return args.run(args)
     except InputError as error:
         print(f"crcore: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"crcore: {error.filename or 'file'}: {error.strerror or error}: check the path and the disk",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("crcore: stopped", file=sys.stderr)
@@ -77,7 +84,7 @@ def _expand(patterns):
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            inside = find_fits(path)
+            inside = [p for p in find_fits(path) if not p.name.endswith(("_cr.fits", "_3frms_masks.fits"))]
             if not inside:
                 raise InputError(f"{path}: holds no FITS files")
             found.update(dict.fromkeys(inside))
@@ -91,13 +98,25 @@ def _expand(patterns):
     return list(found)
 
 
-def _target_name(path):
-    """``name_cr.fits`` for ``name.fits``, ``name.fits.fz``, ``name.fits.gz``."""
+def _stem(path):
+    """File name without its FITS endings: ``name`` for ``name.fits``, ``name.fits.fz``, ``name.fits.gz``."""
     name = path.name
-    for suffix in (".fz", ".gz"):
-        name = name.removesuffix(suffix)
-    stem, dot, ending = name.rpartition(".")
-    return f"{stem if dot and ending.lower() in ('fits', 'fit', 'fts') else name}_cr.fits"
+    for suffix in (".fz", ".gz", ".fits", ".fit", ".fts"):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return name
+
+
+def _target_names(paths, ending):
+    """One file name for each path, different for different paths."""
+    stems = [_stem(p) for p in paths]
+    if len(set(stems)) < len(stems):  # say where each is from
+        root = Path(os.path.commonpath([p.absolute().parent for p in paths]))
+        stems = ["-".join([*p.absolute().parent.relative_to(root).parts, _stem(p)]) for p in paths]
+    twice = {p for p, stem in zip(paths, stems, strict=True) if stems.count(stem) > 1}
+    if twice:
+        raise InputError(f"{', '.join(sorted(map(str, twice)))}: would be written under one name: give one of them")
+    return [stem + ending for stem in stems]
 
 
 def _detect(args):
@@ -109,13 +128,12 @@ def _detect(args):
         raise InputError(f"threshold {args.threshold}: a probability between 0 and 1 is needed")
     detector = NetworkDetector(args.model)
     output = Path(args.output)
-    names = [_target_name(p) for p in paths]
-    twice = {n for n in names if names.count(n) > 1}
+    names = _target_names(paths, "_cr.fits")
     ext = int(args.ext) if args.ext and args.ext.isdigit() else args.ext
     failed = 0
     for number, (path, name) in enumerate(zip(paths, names, strict=True), 1):
         begun = time.monotonic()
-        target = output / (f"{path.parent.name}-{name}" if name in twice else name)
+        target = output / name
         try:
             frame = Frame.read(path, ext=ext)
             if frame.bad.all():
@@ -143,38 +161,30 @@ def _detect(args):
 def _label(args):
     from crcore import results
     from crcore.dataset import write_sequence
-    from crcore.frame import Frame
-    from crcore.labeling import find_sequences, label_sequence
+    from crcore.labeling import find_sequences, label_files
 
-    sequences, rejected = find_sequences(args.folder, min_exposure_s=args.min_exposure)
+    groups, rejected = find_sequences(args.folder, min_exposure_s=args.min_exposure)
     for path, reason in rejected:
         print(f"left out: {path}: {reason}", file=sys.stderr)
-    if not sequences:
+    if not groups:
         raise InputError(f"{args.folder}: no sequence of three exposures of one molecule found")
-    rows, failed = [], 0
-    for number, paths in enumerate(sequences, 1):
-        target = Path(args.output) / "masked_fits" / (paths[0].name.split(".")[0] + "_3frms_masks.fits")
-        try:
-            sequence = label_sequence([Frame.read(p) for p in paths])
-            write_sequence(target, sequence)
-        except InputError as error:
-            failed += 1
-            print(f"[{number}/{len(sequences)}] failed: {error}", file=sys.stderr)
-            rows.append({"file": "", "frames": " ".join(p.name for p in paths), "cr_pixels": 0, "rejected": str(error)})
+    names = _target_names([g[0] for g in groups], "_3frms_masks.fits")
+    output, rows = Path(args.output), []
+    for number, ((paths, labelled), name) in enumerate(zip(label_files(groups), names, strict=True), 1):
+        row = {"file": "", "frames": " ".join(p.name for p in paths), "cr_pixels": 0, "rejected": ""}
+        rows.append(row)
+        if isinstance(labelled, InputError):
+            row["rejected"] = str(labelled)
+            print(f"[{number}/{len(groups)}] failed: {labelled}", file=sys.stderr)
             continue
-        rows.append(
-            {
-                "file": str(target.relative_to(args.output)),
-                "frames": " ".join(p.name for p in paths),
-                "cr_pixels": sequence.facts["cr_pixels"],
-                "rejected": "",
-            }
-        )
+        write_sequence(output / "masked_fits" / name, labelled)
+        row.update(file=f"masked_fits/{name}", cr_pixels=labelled.facts["cr_pixels"])
         print(
-            f"[{number}/{len(sequences)}] {target}: {sequence.facts['cr_pixels']} pixels of rays in {len(paths)} frames"
+            f"[{number}/{len(groups)}] {output / row['file']}: {row['cr_pixels']} pixels of rays in {len(paths)} frames"
         )
-    results.write_rows(Path(args.output) / "manifest.csv", rows)
-    return 1 if failed else 0
+    results.write_rows(output / "manifest.csv", rows)
+    failed = sum(bool(row["rejected"]) for row in rows)
+    return 2 if failed == len(rows) else 1 if failed else 0
 
 
 def _simulate(args):

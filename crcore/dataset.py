@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+#: the modules that decide what a simulated sequence is
+_CODE = ("alignment", "dataset", "frame", "instruments", "labeling", "simulate")
+
 _MANIFEST = (
     "file",
     "split",
@@ -79,6 +82,16 @@ class SimulationConfig:
     exposure_s: tuple[float, float] = (100.0, 900.0)
     rate_factor: float = 1.0
     sequences: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for name, length in (("shape", 2), ("exposure_s", 2)):
+            value = getattr(self, name)
+            if len(value) != length or not all(isinstance(v, int | float) and v > 0 for v in value):
+                raise InputError(f"{name} = {value}: {length} positive numbers are needed")
+        for name, counts in self.sequences.items():
+            get_instrument(name)
+            if not isinstance(counts, list | tuple) or len(counts) != 3 or not all(isinstance(c, int) for c in counts):
+                raise InputError(f"sequences: {name}: {counts}: numbers for training, validation and test are needed")
 
 
 def _science_hdu(data, header):
@@ -188,7 +201,8 @@ def read_sequence(path):
 def find_reference(folder, name):
     """The reference mask of a frame below ``folder/truth``, or None.
 
-    A file there belongs to the frame when its name ends with the frame's. Bit 1 of its
+    A file there belongs to the frame when it has its name, with or without something
+    before it that ends in ``-`` or ``_``. Bit 1 of its
     first image marks rays, bit 2 pixels that are undecided.
 
     Returns
@@ -196,12 +210,14 @@ def find_reference(folder, name):
     numpy.ndarray or None
         uint8, (H, W): 1 ray, 2 undecided.
     """
-    candidates = (p for p in (Path(folder) / "truth").glob("*") if p.name.endswith(name))
-    for path in sorted(candidates):
-        with open_fits(path) as hdus:
-            for hdu in hdus:
-                if hdu.is_image and hdu.data is not None:
-                    return np.where(hdu.data & 2, 2, hdu.data & 1).astype(np.uint8)
+    folder, name = Path(folder) / "truth", str(name)
+    for path in sorted(folder.glob("*")):
+        head = path.name.removesuffix(name)
+        if path.name.endswith(name) and (not head or head[-1] in "-_"):
+            with open_fits(path) as hdus:
+                for hdu in hdus:
+                    if hdu.is_image and hdu.data is not None and hdu.data.dtype.kind in "ui":
+                        return np.where(hdu.data & 2, 2, hdu.data & 1).astype(np.uint8)
     return None
 
 
@@ -230,7 +246,7 @@ def simulate_dataset(folder, config, labeling=LabelingConfig(), *, progress=None
     """
     folder = Path(folder)
     settings = {"simulation": dataclasses.asdict(config), "labeling": dataclasses.asdict(labeling)}
-    key = hashlib.sha256(repr((settings, results.code_hash())).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((settings, results.code_hash(*_CODE))).encode()).hexdigest()[:16]
     jobs = []
     for code, (name, counts) in enumerate(sorted(config.sequences.items())):
         instrument = get_instrument(name)

@@ -1,6 +1,6 @@
 """Cosmic rays of one exposure: an array, file, `CCDData` or `Frame` in, a `Detection` out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,7 +45,6 @@ class Detection:
     not_evaluated: np.ndarray
     threshold: float
     model: str
-    facts: dict = field(default_factory=dict)
 
     @property
     def mask(self):
@@ -87,7 +86,13 @@ class NetworkDetector:
         """Detect cosmic rays in a `crcore.frame.Frame`."""
         image = prepare(frame.data, self.model.input, bad=frame.bad)
         network = self.model.network
-        prob = map_tiles(self._prob, image, tile_px=self.tile_px, margin_px=32, multiple=network.multiple)
+        prob = map_tiles(
+            self._prob,
+            image,
+            tile_px=self.tile_px,
+            margin_px=-(-network.reach_px // network.multiple) * network.multiple,
+            multiple=network.multiple,
+        )
         prob[frame.bad] = 0
         return Detection(prob, frame.bad.copy(), self.model.threshold, self.name)
 
@@ -97,9 +102,7 @@ class NetworkDetector:
             return torch.sigmoid(self.model.network(tensor))[0, 0].numpy()
 
 
-def detect(
-    image, *, model=DEFAULT_MODEL, read_noise=None, gain=1.0, bad=None, saturation=None, threshold=None, ext=None
-):
+def detect(image, *, model=DEFAULT_MODEL, gain=None, bad=None, threshold=None, ext=None):
     """Find cosmic rays in one exposure.
 
     Parameters
@@ -108,18 +111,15 @@ def detect(
         One image (H, W) of any size. Arrays are in electrons after ``gain``.
     model : str, pathlib.Path or crcore.zoo.Model, optional
         A released model's name, a model's folder, or a model.
-    read_noise : float, optional
-        Electrons; used where the input says nothing.
     gain : float, optional
-        Electrons per unit of an array. Files and ``CCDData`` bring their own.
+        Electrons per unit of an array or of ``CCDData`` in ADU (default 1, or its header's
+        ``GAIN``). Files bring their own.
     bad : array-like of bool, optional
-        True for pixels not to be used, (H, W).
-    saturation : float, optional
-        Electrons.
+        True for pixels not to be used, (H, W), besides those that the input itself marks.
     threshold : float, optional
         In place of the model's own.
     ext : int or str, optional
-        Extension of a file.
+        Extension of a file, by name or number.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def detect(
     >>> bool(detect(image).mask[30, 24])
     True
     """
-    frame = _as_frame(image, read_noise=read_noise, gain=gain, bad=bad, saturation=saturation, ext=ext)
+    frame = _as_frame(image, gain=gain, bad=bad, ext=ext)
     if frame.bad.all():
         raise InputError(f"{frame.name}: every pixel is bad or not a number: nothing to look at")
     detection = NetworkDetector(model)(frame)
@@ -150,21 +150,28 @@ def detect(
     return Detection(detection.prob, detection.not_evaluated, float(threshold), detection.model)
 
 
-def _as_frame(image, *, read_noise, gain, bad, saturation, ext):
-    if isinstance(image, Frame):
-        return image
-    if isinstance(image, str | Path):
-        return Frame.read(image, ext=ext)
-    if isinstance(image, CCDData):
-        return Frame.from_ccddata(image, read_noise=read_noise, saturation=saturation)
-    if not gain > 0:
+def _as_frame(image, *, gain, bad, ext):
+    if gain is not None and not gain > 0:
         raise InputError(f"gain {gain}: electrons per unit must be positive")
-    data = np.asarray(image)
-    if data.dtype.kind not in "uifb":
-        raise InputError(f"array: found type {data.dtype}: give one two-dimensional image of numbers")
-    with np.errstate(over="ignore"):
-        values = data.astype(np.float32) * np.float32(gain)
-    return Frame(values, read_noise=read_noise, saturation=saturation, bad=bad, name="array")
+    if isinstance(image, str | Path | Frame) and gain is not None:
+        raise InputError("gain: only arrays and CCDData in ADU take one; files and frames bring their own")
+    if isinstance(image, Frame):
+        frame = image
+    elif isinstance(image, str | Path):
+        frame = Frame.read(image, ext=ext)
+    elif isinstance(image, CCDData):
+        frame = Frame.from_ccddata(image, gain=gain)
+    else:
+        data = np.asarray(image)
+        if data.dtype.kind not in "uifb":
+            raise InputError(f"array: found type {data.dtype}: give one two-dimensional image of numbers")
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = data.astype(np.float32) * np.float32(gain or 1.0)
+        frame = Frame(values, name="array")
+    if bad is None:
+        return frame
+    marked = Frame(frame.data, bad=bad, name=frame.name).bad  # checks the mask's shape
+    return replace(frame, bad=frame.bad | marked)
 
 
 class CosmicRayModel:
@@ -232,8 +239,9 @@ def write_detection(source, target, detection, frame):
     if target.exists() and target.samefile(source):
         raise InputError(f"{target}: is the input itself: choose another output folder")
     try:
-        with open_fits(source) as hdus, results.atomic(target) as part:
-            full = _shape_on_disk(hdus, frame)
+        # Compressed images are copied as they are on disk, so that not a bit of them changes.
+        with open_fits(source, disable_image_compression=True) as hdus, results.atomic(target) as part:
+            full = frame.full_shape or frame.shape
             mask = np.full(full, MASK_NOT_EVALUATED, dtype=np.uint8)
             prob = np.zeros(full, dtype=np.float32)
             window = tuple(slice(o, o + n) for o, n in zip(frame.offset, frame.shape, strict=True))
@@ -252,15 +260,3 @@ def write_detection(source, target, detection, frame):
         raise InputError(
             f"{target}: cannot be written ({error.strerror or error}): check the folder and the disk"
         ) from None
-
-
-def _shape_on_disk(hdus, frame):
-    """Shape of the image in the file that the frame was read from."""
-    least = tuple(o + n for o, n in zip(frame.offset, frame.shape, strict=True))
-    for hdu in hdus:
-        if getattr(hdu, "is_image", False) and hdu.header.get("NAXIS") == 2 and hdu.data is not None:
-            if frame.offset == (0, 0) and hdu.data.shape == frame.shape:
-                return frame.shape
-            if frame.offset != (0, 0) and all(a >= b for a, b in zip(hdu.data.shape, least, strict=True)):
-                return hdu.data.shape
-    return least

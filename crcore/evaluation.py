@@ -23,6 +23,9 @@ __all__ = [
     "test_sets",
 ]
 
+#: ray pixels for each other pixel at which precisions are given: the paper's 1:10,000 (section 1)
+PREVALENCE = 1e-4
+
 _CLASSES = {"0m4": "LCO 0.4 m", "1m0": "LCO 1 m", "2m0": "LCO 2 m"}
 
 
@@ -115,6 +118,16 @@ class _ScrappyByClass:
     def __init__(self, sigclips):
         self._by_objlim = {o: AstroScrappy(objlim=o, sigclips=sigclips) for o in (0.5, 2.0)}
 
+    @property
+    def settings(self):
+        """What was run: ``objlim`` by telescope class, ``sigfrac``, ``sigclips``."""
+        any_ = self._by_objlim[2.0]
+        return {
+            "objlim": {c: self._by_objlim[paper_objlim(c)].objlim for c in _CLASSES},
+            "sigfrac": any_.sigfrac,
+            "sigclips": list(any_.sigclips),
+        }
+
     def __call__(self, frame):
         return self._by_objlim[paper_objlim(frame.header.get("TELID", ""))](frame)
 
@@ -189,8 +202,8 @@ def score_row(counted, *, detector, set_name, data, yardstick, frames, threshold
         "cr_pixels": counted.positives,
         "tpr_at_0.01%": counted.tpr_at_fpr(1e-4),
         "tpr_at_0.1%": counted.tpr_at_fpr(1e-3),
-        "precision_at_95%": counted.precision_at_recall(0.95),
-        "precision_at_99%": counted.precision_at_recall(0.99),
+        "precision_at_95%": counted.precision_at_recall(0.95, prevalence=PREVALENCE),
+        "precision_at_99%": counted.precision_at_recall(0.99, prevalence=PREVALENCE),
         "average_precision": counted.average_precision(),
         "threshold": threshold,
         "recall": at["recall"],

@@ -4,10 +4,11 @@ import contextlib
 import re
 import warnings
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from astropy import units
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyError, VerifyWarning
 from astropy.nddata import CCDData, StdDevUncertainty
@@ -19,6 +20,9 @@ __all__ = ["FITS_SUFFIXES", "Frame", "find_fits", "open_fits"]
 
 #: what reading a damaged FITS file may raise
 BROKEN_FITS = (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, VerifyError, zlib.error)
+
+#: bits of ``DQ`` that mark cosmic rays (HST: data handbooks; Gemini: DRAGONS)
+_RAY_BITS = {"HST": 4096 | 8192, "Gemini": 8}
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.fz", ".fits.gz", ".fit.gz", ".fz")
 
@@ -43,6 +47,8 @@ class Frame:
         What messages and tables call the frame.
     offset : tuple of int
         Row and column of the frame's first pixel in the array on disk (after trimming).
+    full_shape : tuple of int or None
+        Rows and columns of the array on disk; None where the frame is not from a file.
     """
 
     data: np.ndarray
@@ -52,6 +58,7 @@ class Frame:
     header: fits.Header = field(default_factory=fits.Header)
     name: str = "frame"
     offset: tuple[int, int] = (0, 0)
+    full_shape: tuple[int, int] | None = None
 
     def __post_init__(self):
         data = np.asarray(self.data)
@@ -123,7 +130,7 @@ class Frame:
                 index = _image_index(hdus, ext, path)
                 hdu = hdus[index]
                 data, header = hdu.data, _merged_header(hdus, index)
-                return _calibrated(data, header, _bad_pixels(hdus, data.shape), path)
+                return _calibrated(data, header, _bad_pixels(hdus, index), path)
         except InputError:
             raise
         except FileNotFoundError:
@@ -139,41 +146,57 @@ class Frame:
         )
 
     @classmethod
-    def from_ccddata(cls, ccd, *, read_noise=None, saturation=None, name="CCDData"):
-        """A frame from `astropy.nddata.CCDData`; ADU are taken to electrons by ``GAIN`` in its header."""
+    def from_ccddata(cls, ccd, *, gain=None, name="CCDData"):
+        """A frame from `astropy.nddata.CCDData` in electrons, or in ADU with a gain.
+
+        Parameters
+        ----------
+        ccd : astropy.nddata.CCDData
+        gain : float, optional
+            Electrons per ADU, in place of ``GAIN`` in the header.
+        name : str, optional
+            What messages call it.
+
+        Raises
+        ------
+        InputError
+            For ADU without a gain, or another unit.
+        """
         header = fits.Header(ccd.header)
-        gain = _number(header, "GAIN", 1.0) if str(ccd.unit) == "adu" else 1.0
+        if ccd.unit == units.electron:
+            gain = 1.0
+        elif ccd.unit == units.adu:
+            gain = gain or _number(header, "GAIN", None)
+            if gain is None:
+                raise InputError(f"{name}: is in ADU and has no GAIN: give gain in electrons per ADU")
+        else:
+            raise InputError(f"{name}: is in {ccd.unit}: give electrons or ADU")
         header["GAIN"] = (1.0, "electrons per unit of the data")
-        if read_noise is None:
-            read_noise = _number(header, "RDNOISE", None)
+        saturation = _number(header, "SATURATE", None)
         return cls(
             np.asarray(ccd.data) * gain,
-            read_noise=read_noise,
-            saturation=saturation,
+            read_noise=_number(header, "RDNOISE", None),
+            saturation=None if saturation is None else saturation * gain,
             bad=ccd.mask,
             header=header,
             name=name,
         )
 
-    def with_data(self, data, **changes):
-        """The same exposure with other pixels; keywords replace further attributes."""
-        return replace(self, data=data, **changes)
-
 
 @contextlib.contextmanager
-def open_fits(path):
+def open_fits(path, **options):
     """Open a FITS file for reading.
 
     The file is closed even when it is no FITS file. A file that ends too early raises
     OSError, where astropy would warn and give what there is; headers that only bend the
-    standard are read without a word.
+    standard are read without a word. Further options go to `astropy.io.fits.open`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VerifyWarning)
         warnings.filterwarnings("error", "(?s).*(truncated|may be corrupted|file is corrupted)", AstropyUserWarning)
         warnings.filterwarnings("error", "(?s).*(truncated|may be corrupted|file is corrupted)", VerifyWarning)
         try:
-            with Path(path).open("rb") as stream, fits.open(stream, memmap=False) as hdus:
+            with Path(path).open("rb") as stream, fits.open(stream, memmap=False, **options) as hdus:
                 yield hdus
         except (AstropyUserWarning, VerifyWarning) as warning:
             raise OSError(_first_line(warning)) from None
@@ -190,7 +213,11 @@ def find_fits(folder):
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: check the path")
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name.lower().endswith(FITS_SUFFIXES))
+    return sorted(
+        p
+        for p in folder.rglob("*")
+        if p.is_file() and p.name.lower().endswith(FITS_SUFFIXES) and not p.name.startswith(".")
+    )
 
 
 def _first_line(error):
@@ -230,10 +257,23 @@ def _merged_header(hdus, index):
     return header
 
 
-def _bad_pixels(hdus, shape):
+def _bad_pixels(hdus, index):
+    """Bad pixels of an image extension: the ``BPM`` or ``DQ`` that follows it, or stands alone in the file.
+
+    Bits by which an observatory has marked cosmic rays do not make a pixel bad.
+    """
+    shape = hdus[index].data.shape
+    telescope = str(hdus[0].header.get("TELESCOP", hdus[index].header.get("TELESCOP", "")))
+    ray_bits = next((bits for name, bits in _RAY_BITS.items() if telescope.startswith(name)), 0)
+    images = [i for i, h in enumerate(hdus) if h.name == hdus[index].name]
+    following = [i for i in images if i > index]
     for name in ("BPM", "DQ"):
-        if name in hdus and hdus[name].data is not None and hdus[name].data.shape == shape:
-            return hdus[name].data != 0
+        masks = [i for i, h in enumerate(hdus) if h.name == name and h.data is not None and h.data.shape == shape]
+        mine = [i for i in masks if i > index and (not following or i < following[0])]
+        if not mine and len(images) == 1:
+            mine = masks
+        if mine:
+            return (hdus[mine[0]].data.astype(np.int64) & ~ray_bits) != 0
     return None
 
 
@@ -271,7 +311,7 @@ def _calibrated(data, header, bad, path):
             level = np.median(values[overscan])
         values = values[trim] - level
         if saturation is not None:
-            saturation -= float(np.median(level))
+            saturation -= float(np.max(level))
         bad = None if bad is None else bad[trim]
         offset = (trim[0].start, trim[1].start)
         header.add_history("crcore: overscan subtracted and trimmed")
@@ -290,4 +330,5 @@ def _calibrated(data, header, bad, path):
         header=header,
         name=path.name,
         offset=offset,
+        full_shape=np.shape(data),
     )

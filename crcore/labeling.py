@@ -21,6 +21,7 @@ __all__ = [
     "Sequence",
     "deviation_score",
     "find_sequences",
+    "label_files",
     "label_sequence",
     "source_masks",
 ]
@@ -120,7 +121,9 @@ def find_sequences(folder, *, min_exposure_s=100.0):
 
     One sequence is three consecutive exposures of one camera, filter, exposure time
     (to 5 %) and scheduling molecule (``MOLUID``, in the order of ``MOLFRNUM``); a
-    molecule of more is cut into threes. Frames without ``MOLUID`` are left out.
+    molecule of more is cut into threes. Frames without ``MOLUID``, second copies of an
+    exposure and products of this package are left out. The paper's further rules
+    (4 to 12 visits, unstable sky, trails) are not applied.
 
     Parameters
     ----------
@@ -151,28 +154,74 @@ def find_sequences(folder, *, min_exposure_s=100.0):
             rejected.append((path, f"exposed {header['EXPTIME']:.0f} s, less than {min_exposure_s:.0f} s"))
         else:
             key = (str(header.get("INSTRUME")), str(header.get("FILTER")), str(header["MOLUID"]))
-            groups.setdefault(key, []).append((header["MOLFRNUM"], float(header["EXPTIME"]), path))
+            members = groups.setdefault(key, {})
+            if header["MOLFRNUM"] in members:
+                rejected.append((path, f"is the same exposure as {members[header['MOLFRNUM']][1].name}"))
+            else:
+                members[header["MOLFRNUM"]] = (float(header["EXPTIME"]), path)
     sequences = []
     for _, members in sorted(groups.items()):
-        members.sort(key=lambda m: m[0])
-        for start in range(0, len(members), 3):
-            three = members[start : start + 3]
-            times = [m[1] for m in three]
-            if len(three) < 3:
-                rejected += [(m[2], f"one of {len(three)} left of its molecule: three are needed") for m in three]
-            elif max(times) > 1.05 * min(times):
-                rejected += [(m[2], "exposure times in its molecule differ") for m in three]
-            else:
-                sequences.append([m[2] for m in three])
+        for run in _consecutive(sorted(members)):
+            for start in range(0, len(run), 3):
+                three = [members[number] for number in run[start : start + 3]]
+                times = [exposure for exposure, _ in three]
+                if len(three) < 3:
+                    reason = f"one of {len(three)} consecutive exposures left of its molecule: three are needed"
+                    rejected += [(path, reason) for _, path in three]
+                elif max(times) > 1.05 * min(times):
+                    rejected += [(path, "exposure times in its molecule differ") for _, path in three]
+                else:
+                    sequences.append([path for _, path in three])
     return sequences, rejected
+
+
+def _consecutive(numbers):
+    """Cut increasing numbers where one is missing."""
+    runs = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
 
 
 def _quick_header(path):
     with open_fits(path) as hdus:
+        names = {hdu.name for hdu in hdus}
+        if "CRMASK" in names or {"CR", "IGNORE"} <= names:
+            raise ValueError("is a product of detection or labeling, not an exposure")
         for hdu in hdus:
             if "EXPTIME" in hdu.header:
                 return hdu.header.copy()
     raise ValueError("no EXPTIME in any header")
+
+
+def label_files(groups, config=LabelingConfig(), *, reference=None):
+    """Label sequences one after another; one that cannot be labelled does not hide the others.
+
+    Parameters
+    ----------
+    groups : iterable of list of path-like
+        From `find_sequences`.
+    config : LabelingConfig, optional
+        Thresholds.
+    reference : callable, optional
+        Gives the known mask of a path, or None; used where all of a sequence have one.
+
+    Yields
+    ------
+    paths : list of path-like
+    result : Sequence or crcore.errors.InputError
+    """
+    for paths in groups:
+        try:
+            frames = [Frame.read(path) for path in paths]
+            masks = [reference(path) for path in paths] if reference else [None]
+            known = None if any(mask is None for mask in masks) else masks
+            yield paths, label_sequence(frames, config, truth=known)
+        except InputError as error:
+            yield paths, error
 
 
 def label_sequence(frames, config=LabelingConfig(), *, truth=None):

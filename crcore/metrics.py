@@ -123,8 +123,17 @@ class PixelScores:
         with np.errstate(invalid="ignore", divide="ignore"):
             return tp / (tp + fp), tp / np.float64(self.positives)
 
-    def precision_at_recall(self, recall):
-        """Precision where the recall is reached, false positives interpolated between vertices."""
+    def precision_at_recall(self, recall, *, prevalence=None):
+        """Precision where the recall is reached, false positives interpolated between vertices.
+
+        Parameters
+        ----------
+        recall : float
+            Part of the ray pixels to find.
+        prevalence : float, optional
+            Ray pixels for each other pixel, such as 1e-4, to which false positives are
+            scaled: precision depends on it, so numbers of two data sets compare only at one.
+        """
         if not self.positives:
             return float("nan")
         fp, tp = self._cumulative()
@@ -133,6 +142,8 @@ class PixelScores:
         after = max(int(np.searchsorted(tp, wanted)), 1)  # the first vertex that reaches the recall
         step = (wanted - tp[after - 1]) / (tp[after] - tp[after - 1])
         false = fp[after - 1] + step * (fp[after] - fp[after - 1])
+        if prevalence is not None:
+            false *= self.positives / (self.negatives * prevalence)
         return float(wanted / (wanted + false))
 
     def average_precision(self):

@@ -151,26 +151,26 @@ def finish(profile):
     folder = FIGURES if profile == "laptop" else build.figures
     done, broken, index = [], [], []
     for name in notebook_names():
-        if (build.notebooks / f"{name}.failed.ipynb").exists() or not (build.notebooks / f"{name}.ipynb").exists():
-            broken.append(name)
         path = build.results / name / "result.json"
-        if path.exists() and name not in broken:
-            result = results.read_json(path)
-            done.append((name, result["made"]["seconds"]))
-            index += [
-                {**product, "notebook": name, "revision": result["made"]["revision"]} for product in result["products"]
-            ]
-    if profile == "laptop" and build.figures.is_dir():
-        for path in sorted(build.figures.iterdir()):
-            target = folder / path.name
-            if (
-                path.is_file()
-                and not path.name.startswith(".")
-                and not (target.exists() and filecmp.cmp(path, target, shallow=False))
-            ):
-                with results.atomic(target) as part:
-                    shutil.copyfile(path, part)
-    if index and not broken:
+        executed, failed = build.notebooks / f"{name}.ipynb", build.notebooks / f"{name}.failed.ipynb"
+        if failed.exists() or not executed.exists() or not path.exists():
+            broken.append(name)
+            continue
+        result = results.read_json(path)
+        products = [
+            {**product, "notebook": name, "revision": result["made"]["revision"]} for product in result["products"]
+        ]
+        lost = [product["file"] for product in products if not (build.figures / product["file"]).exists()]
+        if lost:
+            broken.append(name)
+            note = f"{name}: {', '.join(lost)} is gone from {_shown(build.figures)}: run again with --forcerun {name}"
+            failed.with_suffix(".txt").write_text(note + "\n")
+            continue
+        done.append((name, result["made"]["seconds"]))
+        index += products
+    if not broken:
+        if profile == "laptop":
+            _publish(build.figures, folder, index)
         _write_index(folder / "README.md", index, profile)
         results.write_json(folder / "run.json", {"profile": profile, "seconds": dict(done)})
     for name, seconds in done:
@@ -181,6 +181,17 @@ def finish(profile):
     where = f"figures and tables: {_shown(folder)}; executed notebooks: {_shown(build.notebooks)}"
     print(f"{profile}: {len(done)} of {len(done) + len(broken)} notebooks stand; {where}", flush=True)
     return 1 if broken else 0
+
+
+def _publish(source, folder, index):
+    """Copy the products of this run that changed, and nothing else."""
+    for product in index:
+        stem = Path(product["file"]).stem
+        for path in sorted(source.glob(f"{stem}.*")):
+            target = folder / path.name
+            if not (target.exists() and filecmp.cmp(path, target, shallow=False)):
+                with results.atomic(target) as part:
+                    shutil.copyfile(path, part)
 
 
 def _write_index(path, index, profile):

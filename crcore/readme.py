@@ -12,13 +12,15 @@ _BEGIN, _END = "<!-- results: python -m crcore.readme -->", "<!-- end of results
 _COLUMNS = ("Set", "Detector", "TPR at 0.01% FPR, published", "ours", "Precision at 95% recall, published", "ours ")
 
 
-def filled(text):
+def filled(text, figures=FIGURES):
     """The README with the block between its markers made from ``figures/``.
 
     Parameters
     ----------
     text : str
         The README as it is.
+    figures : pathlib.Path, optional
+        Folder with ``table2_lco.csv`` and ``run.json``.
 
     Returns
     -------
@@ -26,11 +28,11 @@ def filled(text):
     """
     head, rest = text.split(_BEGIN)
     tail = rest.split(_END)[1]
-    return f"{head}{_BEGIN}\n{_table()}\n\n{_seconds()}\n{_END}{tail}"
+    return f"{head}{_BEGIN}\n{_table(figures)}\n\n{_seconds(figures)}\n{_END}{tail}"
 
 
-def _table():
-    with (FIGURES / "table2_lco.csv").open(newline="") as stream:
+def _table(figures):
+    with (figures / "table2_lco.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))[1:]
     lines = ["| " + " | ".join(c.strip() for c in _COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
     for name, _data, detector, _frames, _pixels, published, ours, _p, _o, published95, ours95 in rows:
@@ -39,8 +41,8 @@ def _table():
     return "\n".join(lines)
 
 
-def _seconds():
-    seconds = results.read_json(FIGURES / "run.json")["seconds"]
+def _seconds(figures):
+    seconds = results.read_json(figures / "run.json")["seconds"]
     each = ", ".join(f"{name} {value:.0f} s" for name, value in sorted(seconds.items()))
     return f"That run took {sum(seconds.values()) / 60:.0f} minutes: {each}."
 

@@ -19,7 +19,10 @@ _CANDIDATES = np.round(np.concatenate([np.geomspace(0.001, 0.1, 13), np.linspace
 
 
 def labelled_files(folder, split=None):
-    """Labelled sequences of a dataset: those of its manifest, or else all below ``folder/<split>``.
+    """Labelled sequences of a dataset.
+
+    A manifest with splits decides; else the folders ``train``, ``valid``, ``test``; else
+    every fifth sequence is for validation and the others are for training.
 
     Parameters
     ----------
@@ -40,15 +43,20 @@ def labelled_files(folder, split=None):
     """
     folder = Path(folder)
     manifest = folder / "manifest.csv"
-    if manifest.exists():
-        rows = results.read_rows(manifest)
-        paths = [folder / r["file"] for r in rows if r.get("file") and split in (None, r.get("split"))]
+    rows = [r for r in results.read_rows(manifest) if r.get("file")] if manifest.exists() else []
+    if rows and "split" in rows[0]:
+        paths = [folder / r["file"] for r in rows if split in (None, r["split"])]
+    elif split and (folder / split).is_dir():
+        paths = list((folder / split).rglob("masked_fits/*.fits*"))
     else:
-        base = folder / split if split and (folder / split).is_dir() else folder
-        paths = [p for p in base.rglob("masked_fits/*.fits*") if not p.name.startswith(".")]
+        paths = [folder / r["file"] for r in rows] or list(folder.rglob("masked_fits/*.fits*"))
+        paths = sorted(p for p in paths if not p.name.startswith("."))
+        if split:  # every fifth sequence is for validation, as in appendix C; none is for tests
+            kept = {"train": lambda i: i % 5 != 4, "valid": lambda i: i % 5 == 4}.get(split, lambda i: False)
+            paths = [p for i, p in enumerate(paths) if kept(i)]
     if not paths:
         what = f"{split} sequences" if split else "labelled sequences"
-        raise InputError(f"{folder}: holds no {what}: run 'crcore simulate' or 'crcore label' first")
+        raise InputError(f"{folder}: holds no {what}: run 'crcore simulate' or 'crcore label' first (5 are the least)")
     return sorted(paths)
 
 
@@ -106,6 +114,12 @@ def calibrate(model, scores):
     return a, b
 
 
+def _kinds(paths):
+    """How many of the sequences are simulated and real."""
+    simulated = sum(read_sequence(path).simulated for path in paths)
+    return f"{simulated} of the former simulated, {len(paths) - simulated} real"
+
+
 def train_model(recipe, data, folder, *, command="", say=None):
     """Train by a recipe and release the result as a model folder.
 
@@ -135,6 +149,8 @@ def train_model(recipe, data, folder, *, command="", say=None):
     parameters = sum(p.numel() for p in network.parameters())
     at = scores.at_threshold(threshold)
     made = results.provenance(seed=recipe.seed)
+    prob, rays, _ = scores.histogram()
+    top, ties = prob[-1], rays[-1] / max(scores.positives, 1)
     card = f"""# {folder.name}
 
 {recipe.network.architecture}, width {recipe.network.width}, {recipe.network.norm} normalisation:
@@ -143,13 +159,15 @@ Input: {recipe.input}. Loss: {recipe.loss}. Threshold: {threshold} (highest Dice
 Probabilities are calibrated on validation data (Platt scaling, inside the last convolution).
 
 - Made by: `{command}`
-- Data: {len(training)} training and {len(validation)} validation sequences below `{data.name}`; labels by appendix A.
+- Data: {len(training)} training and {len(validation)} validation sequences, {_kinds(training)}; labels by appendix A.
 - Length: {log[-1]["epoch"]} epochs of {recipe.samples_per_epoch} stamps of {recipe.stamp_px} pixels.
 - Validation: average precision {scores.average_precision():.4f}, TPR {scores.tpr_at_fpr(1e-4):.4f} at 0.01% FPR,
   precision {at["precision"]:.3f} and recall {at["recall"]:.3f} at the threshold; {scores.positives} ray pixels.
 - Code {made["code"]}, torch {made["versions"].get("torch", "?")}, seed {recipe.seed}.
 
-Limits: trained on simulated imaging frames only; sources' rims are ignored in training labels, as in the paper,
+- {ties:.0%} of the ray pixels share the highest probability, {top:.3f}: above it no threshold tells them apart.
+
+Limits: sources' rims are ignored in training labels, as in the paper,
 so rays on top of sources are not expected to be found. Group normalisation takes its mean over a tile, so
 probabilities change a little with the tile. License: BSD-3-Clause.
 """

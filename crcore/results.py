@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from functools import cache
@@ -52,36 +53,30 @@ def atomic(path):
 
 
 @cache
-def code_hash():
-    """SHA-256 (16 digits) over the package's Python files: results made by other code differ in it."""
+def code_hash(*modules):
+    """SHA-256 (16 digits) over the package's Python files: results made by other code differ in it.
+
+    Parameters
+    ----------
+    *modules : str, optional
+        Only these modules and subpackages, such as "labeling" or "simulate".
+    """
     digest = hashlib.sha256()
     root = Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
+        if modules and path.relative_to(root).with_suffix("").parts[0] not in modules:
+            continue
         digest.update(str(path.relative_to(root)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _revision():
-    run = (
-        subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if _has_git()
-        else None
-    )
-    return run.stdout.strip() if run and run.returncode == 0 else "not a git checkout"
-
-
-@cache
-def _has_git():
-    from shutil import which
-
-    return which("git") is not None
+    if shutil.which("git") is None:
+        return "unknown: no git"
+    command = ["git", "describe", "--always", "--dirty"]
+    run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return run.stdout.strip() if run.returncode == 0 else "unknown: no git checkout"
 
 
 def provenance(*, seed=None, seconds=None):

@@ -15,10 +15,14 @@ import numpy as np
 from crcore.detection import Detection
 from crcore.errors import InputError
 
-__all__ = ["AstroScrappy", "ReleasedCosmicConn", "ReleasedDeepCR", "paper_objlim"]
+__all__ = ["AstroScrappy", "ReleasedCosmicConn", "ReleasedDeepCR", "paper_objlim", "sweep"]
 
-#: sigclip from 1 to 20 (section 4.1), in equal ratios
-SIGCLIPS = tuple(np.round(np.geomspace(1, 20, 10), 3))
+DEFAULT_SIGCLIP = 4.5  # Astro-SCRAPPY's own
+
+
+def sweep(steps):
+    """``sigclip`` from 1 to 20 (section 4.1) in equal ratios, with the default among them."""
+    return tuple(sorted({*np.round(np.geomspace(1, 20, steps), 3).tolist(), DEFAULT_SIGCLIP}))
 
 
 def _need(module, package):
@@ -54,9 +58,9 @@ class AstroScrappy:
         Detection limits, increasing.
     """
 
-    def __init__(self, *, objlim=2.0, sigfrac=0.1, sigclips=SIGCLIPS):
+    def __init__(self, *, objlim=2.0, sigfrac=0.1, sigclips=None):
         self._detect = _need("astroscrappy", "Astro-SCRAPPY").detect_cosmics
-        self.objlim, self.sigfrac, self.sigclips = objlim, sigfrac, tuple(sigclips)
+        self.objlim, self.sigfrac, self.sigclips = objlim, sigfrac, tuple(sigclips or sweep(10))
         self.name = "Astro-SCRAPPY"
 
     def __call__(self, frame):
@@ -76,9 +80,9 @@ class AstroScrappy:
                 niter=4,
             )
             votes += mask
-        # Its own default, sigclip 4.5, is the binary mask.
-        below = sum(s < 4.5 for s in self.sigclips)
-        threshold = max(below, 0.5) / len(self.sigclips) if len(self.sigclips) > 1 else 0.5
+        # A pixel flagged at the default sigclip is flagged at the smaller ones too: the mask is that of the default.
+        smaller = sum(s < DEFAULT_SIGCLIP for s in self.sigclips)
+        threshold = (min(smaller, len(self.sigclips) - 1) + 0.5) / len(self.sigclips)
         return Detection(votes / len(self.sigclips), frame.bad.copy(), threshold, self.name)
 
 

@@ -5,7 +5,6 @@ median-weighted loss from 0 to 1, and for batch normalisation the two phases of 
 statistics are learnt first and frozen then (section 3.3, appendix C).
 """
 
-import csv
 import dataclasses
 import hashlib
 import time
@@ -21,6 +20,9 @@ from crcore.errors import InputError
 from crcore.losses import LOSSES
 from crcore.networks import NetworkConfig, build
 from crcore.sampling import StampSource, epoch_indices
+
+#: the modules that decide what training gives: a checkpoint made by other code is not resumed
+_CODE = ("dataset", "losses", "networks", "preprocess", "sampling", "training")
 
 __all__ = ["Recipe", "read_recipe", "train"]
 
@@ -83,6 +85,17 @@ class Recipe:
     bf16: bool = True
     seed: int = 1
 
+    def __post_init__(self):
+        if self.loss not in LOSSES:
+            raise InputError(f"loss {self.loss!r} is unknown: use one of {', '.join(LOSSES)}")
+        for name in ("batch", "epochs", "samples_per_epoch", "validate_every", "validate_px", "stamp_px"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        if self.stamp_px % 2**self.network.depth:
+            raise InputError(
+                f"stamp_px = {self.stamp_px}: must be a multiple of {2**self.network.depth} for this network"
+            )
+
 
 def read_recipe(path):
     """Read a `Recipe` from YAML; raises `crcore.errors.InputError` for what it does not know."""
@@ -114,16 +127,17 @@ def train(recipe, train_paths, valid_paths, folder, *, say=None):
     Raises
     ------
     InputError
-        For an unknown loss, or data that stamps cannot be drawn from.
+        For data that stamps cannot be drawn from.
     """
-    if recipe.loss not in LOSSES:
-        raise InputError(f"loss {recipe.loss!r} is unknown: use one of {', '.join(LOSSES)}")
     folder = Path(folder)
     checkpoint = folder / "checkpoint.pt"
     key = _fingerprint(recipe, [*train_paths, *valid_paths])
-    torch.manual_seed(recipe.seed)
-    network = build(recipe.network).to(memory_format=torch.channels_last)
-    _initialise(network)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        network = build(recipe.network)
+        _initialise(network)
+    network = network.to(device, memory_format=torch.channels_last)
     head = list(network.leave.parameters())
     body = [p for name, p in network.named_parameters() if not name.startswith("leave.")]
     optimizer = torch.optim.Adam(
@@ -150,7 +164,7 @@ def train(recipe, train_paths, valid_paths, folder, *, say=None):
         losses = []
         indices = epoch_indices(len(source), recipe.samples_per_epoch, rng)
         for start in range(0, len(indices), recipe.batch):
-            batch = _tensors(source.draw(indices[start : start + recipe.batch], rng))
+            batch = _tensors(source.draw(indices[start : start + recipe.batch], rng), device)
             losses.append(_step(network, optimizer, batch, recipe, alpha, folder))
         state["epoch"] = epoch + 1
         if state["epoch"] % recipe.validate_every == 0 or state["epoch"] == recipe.epochs:
@@ -175,8 +189,8 @@ def train(recipe, train_paths, valid_paths, folder, *, say=None):
                     f"Dice {row['dice']:.3f}  {left:.0f} s left"
                 )
     network.load_state_dict(state["best_weights"])
-    network.eval()
-    _write_log(folder / "log.csv", state["log"])
+    network.to("cpu").eval()
+    results.write_rows(folder / "log.csv", state["log"])
     return network, state["log"]
 
 
@@ -189,14 +203,18 @@ def _initialise(network):
     torch.nn.init.xavier_normal_(network.leave.weight, gain=0.1)
 
 
-def _tensors(stamps):
-    return tuple(torch.from_numpy(a) for a in (stamps.image, stamps.target, stamps.median, stamps.use))
+def _device(network):
+    return network.leave.weight.device.type
+
+
+def _tensors(stamps, device):
+    return tuple(torch.from_numpy(a).to(device) for a in (stamps.image, stamps.target, stamps.median, stamps.use))
 
 
 def _step(network, optimizer, batch, recipe, alpha, folder):
     """One update; returns the loss."""
     image, target, median, use = batch
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+    with torch.autocast(_device(network), torch.bfloat16, enabled=recipe.bf16):
         logits = network(image.contiguous(memory_format=torch.channels_last)).float()
     if recipe.use_ignore:
         # A pixel that is certainly not a ray costs nothing: ignored pixels leave the loss.
@@ -205,7 +223,8 @@ def _step(network, optimizer, batch, recipe, alpha, folder):
     if not torch.isfinite(loss):
         path = folder / "nan_batch.npz"
         with results.atomic(path) as part:
-            np.savez_compressed(part, **dict(zip(("image", "target", "median", "use"), batch, strict=True)))
+            arrays = (tensor.cpu().numpy() for tensor in batch)
+            np.savez_compressed(part, **dict(zip(("image", "target", "median", "use"), arrays, strict=True)))
         raise InputError(f"the loss is {loss.item()}: the batch is saved in {path}; lower lr or check the data")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -220,9 +239,9 @@ def _validate(network, valid, recipe):
     overlap = total = loss = 0.0
     pixels = 0
     side = recipe.validate_px // network.multiple * network.multiple
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+    with torch.inference_mode(), torch.autocast(_device(network), torch.bfloat16, enabled=recipe.bf16):
         for index in range(len(valid)):
-            image, target, _, use = _tensors(valid.whole(index, index % 3, side))
+            image, target, _, use = _tensors(valid.whole(index, index % 3, side), _device(network))
             h, w = (n // network.multiple * network.multiple for n in image.shape[-2:])
             image, target, use = (t[..., :h, :w] for t in (image, target, use))
             logits = network(image.contiguous(memory_format=torch.channels_last)).float()
@@ -240,7 +259,7 @@ def _validate(network, valid, recipe):
 
 def _fingerprint(recipe, paths):
     """Changes when the recipe, the data or the code changes."""
-    digest = hashlib.sha256(repr((dataclasses.asdict(recipe), results.code_hash(), torch.__version__)).encode())
+    digest = hashlib.sha256(repr((dataclasses.asdict(recipe), results.code_hash(*_CODE), torch.__version__)).encode())
     for path in paths:
         digest.update(Path(path).read_bytes())
     return digest.hexdigest()
@@ -263,14 +282,7 @@ def _load(checkpoint, key):
     if not checkpoint.exists():
         return None
     try:
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
     except Exception as error:  # a foreign file: nothing in it may run, and it is not ours to resume
         raise InputError(f"{checkpoint}: is no checkpoint of crcore ({type(error).__name__}): move it away") from None
     return saved if saved["key"] == key else None
-
-
-def _write_log(path, log):
-    with results.atomic(path) as part, part.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(log[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(log)

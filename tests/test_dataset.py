@@ -391,11 +391,18 @@ def test_other_settings_make_the_files_anew(tmp_path):
     assert second[0]["sha256"] == sha256(tmp_path / second[0]["file"]) != first[0]["sha256"]
 
 
-def test_unknown_instrument_is_reported_before_anything_is_written(tmp_path):
-    config = SimulationConfig(sequences={"sinistro": (1, 0, 0), "webcam": (1, 0, 0)})
-    with pytest.raises(InputError, match=r"'webcam' is unknown[^\n]*sinistro"):
-        simulate_dataset(tmp_path, config, LABELING)
-    assert not list(tmp_path.rglob("*.fits"))
+def test_unknown_instrument_is_reported_with_those_there_are():
+    with pytest.raises(InputError, match="webcam.*sbig6303, sinistro, spectral"):
+        SimulationConfig(sequences={"webcam": (1, 0, 0)})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"shape": (64,)}, {"shape": (64, 0)}, {"exposure_s": (100,)}, {"sequences": {"sinistro": (1, 1)}}],
+)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        SimulationConfig(**settings)
 
 
 def test_cache_holds_the_arrays_of_the_file(tmp_path):

@@ -249,12 +249,6 @@ def test_value_beyond_float32_is_bad():
     np.testing.assert_array_equal(Frame(np.array([[1e300, 1.0]])).bad, [[True, False]])
 
 
-def test_with_data_keeps_the_rest():
-    frame = Frame(IMAGE, read_noise=3.0, name="a").with_data(IMAGE * 2, name="b")
-    np.testing.assert_array_equal(frame.data, IMAGE * 2)
-    assert (frame.read_noise, frame.name) == (3.0, "b")
-
-
 def test_ccddata_has_the_frame_in_electrons_with_its_noise():
     frame = Frame(np.array([[16.0, np.nan], [-9.0, 0.0]]), read_noise=4.0)
     ccd = frame.to_ccddata()

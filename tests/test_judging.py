@@ -59,10 +59,10 @@ def test_what_was_not_evaluated_is_not_found(scored):
 
 
 def test_pooling_adds_up(scored):
-    _, scores, sets = scored
-    pooled = evaluation.pool(scores, [s.name for s in sets], "all")
-    key = ("oracle", sets[0].name, "labels")
-    assert pooled["oracle", "all", "labels"].positives == scores[key].positives
+    one = next(v for (detector, _, against), v in scored[1].items() if (detector, against) == ("oracle", "labels"))
+    pooled = evaluation.pool({("oracle", "a", "labels"): one, ("oracle", "b", "labels"): one}, ["a", "b"], "all")
+    assert pooled["oracle", "all", "labels"].positives == 2 * one.positives
+    assert pooled["oracle", "all", "labels"].average_precision() == one.average_precision()
 
 
 def test_curves_start_low_and_end_high(scored):
@@ -106,8 +106,8 @@ def test_the_ledger_has_all_claims_and_no_others():
                 "Spectral": [0.3, 10.2, 10.2, 18],
             },
         },
-        training={"final_dice": {"Cosmic-CoNN": 0.5, "deepCR": 0.6}},
-        lco={"sigclips": [1.0, 20.0]},
+        training={"best_dice": {"Cosmic-CoNN": 0.5, "deepCR": 0.6}},
+        lco={"astroscrappy": {"objlim": {"0m4": 0.5, "1m0": 2.0, "2m0": 2.0}, "sigfrac": 0.1, "sigclips": [1.0, 20.0]}},
         toolkit={"rays": 4, "rays_per_s_cm2": 0.02, "command_attaches": True, "snippet_runs": False},
         scores=[],
     )
@@ -121,6 +121,9 @@ def test_the_ledger_has_all_claims_and_no_others():
     assert verdicts["C58"] == "not reproduced"
     assert verdicts["C63"] == "differs in data"
     assert verdicts["C25"] == "not testable here"
+    assert verdicts["C64"] == "reproduced"
+    assert verdicts["C01"] == "not reproduced"
+    assert rows[0]["published"] == "0.00001"
     assert sum(claims.summary(rows).values()) == 65
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -208,7 +210,7 @@ def test_bad_pixel_mask_is_no_data():
     frames = frames_of(exposures(light=np.zeros(SHAPE)))
     bad = np.zeros(SHAPE, bool)
     bad[:, 50] = True
-    frames[0] = frames[0].with_data(frames[0].data, bad=bad)
+    frames[0] = replace(frames[0], bad=bad)
     sequence = label_sequence(frames, SMALL)
     np.testing.assert_array_equal((sequence.ignore[2] & NO_DATA) > 0, bad)
 
@@ -522,7 +524,7 @@ def test_short_exposures_are_rejected_with_the_reason(tmp_path):
 
 def test_file_without_molecule_is_rejected_with_the_reason(tmp_path):
     fits.PrimaryHDU(np.zeros((4, 4), "f4"), header=fits.Header({"EXPTIME": 300.0})).writeto(tmp_path / "a.fits")
-    assert find_sequences(tmp_path) == ([], [(tmp_path / "a.fits", "has no MOLUID and MOLFRNUM")])
+    assert find_sequences(tmp_path) == ([], [(tmp_path / "a.fits", "has no usable MOLUID and MOLFRNUM")])
 
 
 def test_unreadable_files_are_rejected_and_hide_nothing(tmp_path):
@@ -542,3 +544,23 @@ def test_file_with_a_keyword_that_is_no_number_is_rejected_and_hides_nothing(tmp
     sequences, rejected = find_sequences(tmp_path)
     assert sequences == [whole]
     assert [p for p, _ in rejected] == [odd]
+
+
+def test_copies_and_products_are_not_taken_for_exposures(tmp_path):
+    image = np.zeros((8, 8), "f4")
+    for n in (1, 2, 3):
+        exposure(tmp_path, f"e{n}.fits", 7, n, data=image)
+    exposure(tmp_path, "e2-again.fits", 7, 2, data=image)
+    with fits.open(tmp_path / "e3.fits") as hdus:
+        fits.HDUList([*hdus, fits.ImageHDU(image, name="CRMASK")]).writeto(tmp_path / "e3_cr.fits")
+    sequences, rejected = find_sequences(tmp_path)
+    assert [[p.name for p in s] for s in sequences] == [["e1.fits", "e2-again.fits", "e3.fits"]]
+    assert {p.name for p, _ in rejected} == {"e2.fits", "e3_cr.fits"}
+
+
+def test_exposures_with_a_gap_between_them_are_no_sequence(tmp_path):
+    for n in (1, 2, 7):
+        exposure(tmp_path, f"e{n}.fits", 7, n, data=np.zeros((8, 8), "f4"))
+    sequences, rejected = find_sequences(tmp_path)
+    assert sequences == []
+    assert len(rejected) == 3

@@ -76,3 +76,11 @@ def test_pixels_out_of_use_do_not_count():
 def test_no_rays_give_no_number():
     scores = scored(np.array([0.1, 0.2]), np.array([False, False]))
     assert np.isnan([scores.tpr_at_fpr(1e-4), scores.precision_at_recall(0.95), scores.average_precision()]).all()
+
+
+def test_precision_is_scaled_to_a_common_prevalence():
+    # 10 rays in 100 other pixels, one false alarm: at one ray in 1,000 others there would be ten.
+    prob = np.concatenate([np.full(10, 0.9), [0.95], np.zeros(99)])
+    scores = scored(prob, np.arange(110) < 10)
+    assert scores.precision_at_recall(1.0) == pytest.approx(10 / 11)
+    assert scores.precision_at_recall(1.0, prevalence=1e-2) == pytest.approx(10 / 20)

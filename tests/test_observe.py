@@ -141,11 +141,17 @@ def test_data_are_whole_adu():
     assert len(np.unique(np.round(adu))) > 10
 
 
-def test_ray_and_hot_pixel_charge_are_added():
-    charge, hot = np.zeros((5, 5), "f4"), np.zeros((5, 5), "f4")
-    charge[1, 2], hot[3, 3] = 700.0, 90.0
-    data = expose(np.zeros((5, 5)), charge, QUIET, np.random.default_rng(6), hot_e=hot)
-    np.testing.assert_array_equal(data, charge + hot)
+def test_charge_of_a_ray_is_added_as_it_is():
+    charge = np.zeros((5, 5), "f4")
+    charge[1, 2] = 700.0
+    np.testing.assert_array_equal(expose(np.zeros((5, 5)), charge, QUIET, np.random.default_rng(6)), charge)
+
+
+def test_hot_pixels_have_shot_noise():
+    hot = np.full((200, 200), 400.0, "f4")
+    data = expose(np.zeros(hot.shape), np.zeros(hot.shape, "f4"), QUIET, np.random.default_rng(6), hot_e=hot)
+    assert data.mean() == pytest.approx(400, rel=0.005)
+    assert data.var() == pytest.approx(400, rel=0.05)
 
 
 def column(*charge):

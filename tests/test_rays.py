@@ -7,7 +7,15 @@ from scipy import integrate
 
 from crcore.instruments import INSTRUMENTS
 from crcore.simulate import rays
-from crcore.simulate.rays import Track, charge_map, compton_electrons, landau_loss_ev, muon_flux, muons
+from crcore.simulate.rays import (
+    Track,
+    charge_map,
+    compton_electrons,
+    landau_loss_ev,
+    muon_flux,
+    muons,
+    tilted_flux_ratio,
+)
 
 SINISTRO = INSTRUMENTS["sinistro"]
 THICKNESS = 20.0
@@ -268,9 +276,7 @@ def test_mean_recoil_energy_is_that_of_the_klein_nishina_formula(gamma):
 def stopped(energy_ev, n=60, block_um=3000.0):
     """Electrons that start in the middle of a block from which they cannot get out."""
     origin = np.full((n, 3), block_um / 2)
-    return rays._follow_electrons(
-        np.full(n, energy_ev), origin, (block_um, block_um), block_um, np.random.default_rng(14)
-    )
+    return rays._follow_electrons(np.full(n, energy_ev), origin, block_um, np.random.default_rng(14))
 
 
 def followed_um(track):
@@ -385,3 +391,9 @@ def test_total_charge_of_an_exposure_is_that_of_minimum_ionising_muons():
     per_muon = charge.sum() / count
     # most probable 62 e/um, mean about 106 e/um (388 eV/um), over a mean path of 4/3 thickness
     assert 62 * 15 * 4 / 3 < per_muon < 1.6 * 106 * 15 * 4 / 3
+
+
+def test_fewer_muons_cross_a_tilted_plane():
+    assert tilted_flux_ratio(0.0) == pytest.approx(1.0, rel=1e-4)
+    assert tilted_flux_ratio(np.pi / 2) == pytest.approx(0.5, rel=1e-3)
+    assert tilted_flux_ratio(0.0) > tilted_flux_ratio(0.5) > tilted_flux_ratio(1.0)

@@ -9,14 +9,14 @@ from crcore import dataset, labeling
 from crcore.detection import NetworkDetector
 from crcore.frame import Frame
 from crcore.metrics import PixelScores
-from crcore.paths import ROOT, user_data
+from crcore.paths import user_data
 from crcore.rivals import ReleasedCosmicConn
 
 
 @pytest.fixture(scope="module")
 def sequences():
-    folder = user_data() or ROOT.parent / "shared" / "real"
-    if not (Path(folder) / "lco-0m4").is_dir():
+    folder = user_data()
+    if folder is None or not (Path(folder) / "lco-0m4").is_dir():
         pytest.skip("no real LCO sequences: set CRCORE_DATA to a folder with lco-0m4/ and truth/")
     groups, _ = labeling.find_sequences(Path(folder) / "lco-0m4", min_exposure_s=5)
     chosen = [g for g in groups if "0389" in g[0].name or "0333" in g[0].name]
@@ -41,7 +41,7 @@ def test_labels_agree_with_the_reference(sequences):
     assert both / found > 0.85
 
 
-@pytest.mark.parametrize(("make", "least"), [(ReleasedCosmicConn, 0.97), (NetworkDetector, 0.85)])
+@pytest.mark.parametrize(("make", "least"), [(ReleasedCosmicConn, 0.99), (NetworkDetector, 0.95)])
 def test_rays_are_found_at_one_false_pixel_in_ten_thousand(sequences, make, least):
     scores = PixelScores()
     with warnings.catch_warnings():

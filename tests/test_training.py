@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -70,10 +69,8 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(tiny_dataset, tmp_p
 def test_a_finished_run_is_not_repeated(tiny_dataset, tiny_recipe, tmp_path):
     run(tiny_recipe, tiny_dataset, tmp_path)
     before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
-    begun = time.monotonic()
     run(tiny_recipe, tiny_dataset, tmp_path)
     assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
-    assert time.monotonic() - begun < 30
 
 
 def test_training_learns_to_tell_rays_from_sky(tiny_dataset, tmp_path):

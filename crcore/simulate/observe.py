@@ -84,9 +84,8 @@ def expose(expected_e, charge_e, instrument, rng, *, hot_e=None):
     numpy.ndarray
         float32, (H, W), electrons; bias subtracted.
     """
-    collected = rng.poisson(expected_e).astype(np.float32) + charge_e
-    if hot_e is not None:
-        collected += hot_e
+    light = expected_e if hot_e is None else expected_e + hot_e
+    collected = rng.poisson(light).astype(np.float32) + charge_e
     collected = _bleed(collected, instrument.saturation_e)
     signal = collected + rng.normal(0.0, instrument.read_noise_e, collected.shape).astype(np.float32)
     adu = np.round(signal / np.float32(instrument.gain_e_per_adu))
@@ -94,7 +93,7 @@ def expose(expected_e, charge_e, instrument, rng, *, hot_e=None):
 
 
 def saturation_level(instrument):
-    """What headers call saturated, in electrons: the full well less noise and rounding, so that full pixels exceed it."""
+    """What headers call saturated (electrons): the full well less noise and rounding, so full pixels exceed it."""
     return instrument.saturation_e - 5 * instrument.read_noise_e - instrument.gain_e_per_adu
 
 

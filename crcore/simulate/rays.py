@@ -66,6 +66,19 @@ def muon_flux(altitude_m):
     return np.exp(altitude_m / 4500.0) / 60.0
 
 
+def tilted_flux_ratio(tilt_rad):
+    """Muons through a plane tilted by ``tilt_rad``, relative to a horizontal one.
+
+    The mean projected area over the cos² intensity of the upper hemisphere; 1 for a
+    horizontal and 1/2 for a vertical plane.
+    """
+    cos = (np.arange(400) + 0.5) / 400  # equal solid angles
+    azimuth = (np.arange(400) + 0.5) * 2 * np.pi / 400
+    sin = np.sqrt(1 - cos**2)[:, None]
+    projected = np.abs(sin * np.cos(azimuth) * np.sin(tilt_rad) + cos[:, None] * np.cos(tilt_rad))
+    return float((cos[:, None] ** 2 * projected).mean() / (cos**3).mean())
+
+
 def landau_loss_ev(path_um, rng):
     """Energy that a minimum-ionising particle leaves on each path, in eV.
 
@@ -150,11 +163,11 @@ def muons(n, *, size_um, thickness_um, tilt_rad, rng, step_um=2.0):
                 "muon",
             )
         )
-        tracks.extend(_delta_rays(tracks[-1], path, size_um, thickness_um, rng))
+        tracks.extend(_delta_rays(tracks[-1], path, thickness_um, rng))
     return tracks
 
 
-def _delta_rays(track, path_um, size_um, thickness_um, rng, threshold_ev=60e3):
+def _delta_rays(track, path_um, thickness_um, rng, threshold_ev=60e3):
     """Electrons knocked on with more than ``threshold_ev``: K/E² per length (PDG 34.2.6)."""
     n = rng.poisson(XI_EV_PER_UM * path_um / threshold_ev)
     if n == 0:
@@ -162,7 +175,7 @@ def _delta_rays(track, path_um, size_um, thickness_um, rng, threshold_ev=60e3):
     start = rng.integers(0, len(track.x_um), n)
     energy = threshold_ev / (1 - rng.random(n) * (1 - threshold_ev / 5e6))
     origin = np.stack([track.x_um[start], track.y_um[start], track.depth_um[start]], axis=1)
-    return _follow_electrons(energy, origin, size_um, thickness_um, rng)
+    return _follow_electrons(energy, origin, thickness_um, rng)
 
 
 def compton_electrons(n, *, size_um, thickness_um, rng):
@@ -182,7 +195,7 @@ def compton_electrons(n, *, size_um, thickness_um, rng):
     # Most electrons come in from the package above or below rather than from the thin silicon.
     from_outside = rng.random(n) < 0.5
     origin[from_outside, 2] = np.where(rng.random(n) < 0.5, 0.0, thickness_um)[from_outside]
-    return _follow_electrons(energy, origin, size_um, thickness_um, rng)
+    return _follow_electrons(energy, origin, thickness_um, rng)
 
 
 def _klein_nishina_electron_ev(gamma_ev, rng):
@@ -209,7 +222,7 @@ def _stopping_power_ev_per_um(energy_ev):
     return XI_EV_PER_UM / beta2 * np.maximum(bethe, 1.0)
 
 
-def _follow_electrons(energy_ev, origin_um, size_um, thickness_um, rng, max_steps=400):
+def _follow_electrons(energy_ev, origin_um, thickness_um, rng, max_steps=400):
     """Let electrons slow down and scatter until they stop or leave; all of them step together."""
     n = len(energy_ev)
     if n == 0:
@@ -342,13 +355,17 @@ def rays_in_exposure(instrument, shape, exposure_s, rng, *, rate_factor=1.0, til
     """
     if tilt_rad is None:
         tilt_rad = np.arccos(rng.uniform(0.5, 1.0))
-    expected = rate_factor * muon_flux(instrument.altitude_m) * instrument.area_cm2(shape) * exposure_s
+    horizontal = rate_factor * muon_flux(instrument.altitude_m) * instrument.area_cm2(shape) * exposure_s
     size_um = tuple(side * instrument.pixel_um for side in shape)
     tracks = muons(
-        rng.poisson(expected), size_um=size_um, thickness_um=instrument.thickness_um, tilt_rad=tilt_rad, rng=rng
+        rng.poisson(horizontal * tilted_flux_ratio(tilt_rad)),
+        size_um=size_um,
+        thickness_um=instrument.thickness_um,
+        tilt_rad=tilt_rad,
+        rng=rng,
     )
     tracks += compton_electrons(
-        rng.poisson(expected * instrument.electrons_per_muon),
+        rng.poisson(horizontal * instrument.electrons_per_muon),
         size_um=size_um,
         thickness_um=instrument.thickness_um,
         rng=rng,

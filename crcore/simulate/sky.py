@@ -85,8 +85,8 @@ def random_field(shape, *, sky_e, stars_per_mpix, galaxies_per_mpix, rng, margin
     y = np.round(PHASES * (rng.uniform(0, height, n) - margin_px)) / PHASES
     galaxies = tuple(
         Galaxy(
-            x=rng.uniform(0, shape[1]),
-            y=rng.uniform(0, shape[0]),
+            x=rng.uniform(-margin_px, shape[1] + margin_px),
+            y=rng.uniform(-margin_px, shape[0] + margin_px),
             flux_e=3 * faintest * min((1 - rng.random()) ** (-1 / 0.75), 3e3),
             half_light_px=float(np.clip(rng.lognormal(1.1, 0.5), 1.0, 18.0)),
             sersic=rng.choice([1.0, 2.5, 4.0]),
