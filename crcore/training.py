@@ -135,9 +135,9 @@ def train(recipe, train_paths, valid_paths, folder, *, say=None):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        network = build(recipe.network)
+        network = build(recipe.network).to(memory_format=torch.channels_last)
         _initialise(network)
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device)
     head = list(network.leave.parameters())
     body = [p for name, p in network.named_parameters() if not name.startswith("leave.")]
     optimizer = torch.optim.Adam(
