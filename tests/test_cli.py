@@ -109,3 +109,21 @@ def test_help_does_not_load_torch():
     code = "import sys; from crcore.cli import main\ntry: main(['detect', '--help'])\nexcept SystemExit: pass\n"
     code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_two_inputs_never_share_an_output(frames, tmp_path, capsys):
+    deep = tmp_path / "x" / "night", tmp_path / "y" / "night"
+    for folder in deep:
+        folder.mkdir(parents=True)
+        (folder / "f0.fits").write_bytes((frames / "f0.fits").read_bytes())
+    assert main(["detect", *(str(f / "f0.fits") for f in deep), "-o", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    (frames / "f0.fit").write_bytes((frames / "f0.fits").read_bytes())
+    assert main(["detect", str(frames / "f0.fits"), str(frames / "f0.fit"), "-o", str(tmp_path / "out2")]) == 2
+    assert "under one name" in capsys.readouterr().err
+
+
+def test_a_second_pass_over_a_folder_does_not_take_its_own_results(frames, capsys):
+    for _ in range(2):
+        assert main(["detect", str(frames), "-o", str(frames)]) == 0
+    assert len(list(frames.iterdir())) == 6

@@ -176,3 +176,37 @@ def test_a_damaged_model_is_explained(tmp_path):
     (tmp_path / "thresholds.json").write_text('{"default": 0.5}')
     with pytest.raises(InputError, match="is no whole model"):
         zoo.load(tmp_path)
+
+
+def test_a_compressed_image_is_copied_bit_for_bit(sky, tmp_path):
+    source = tmp_path / "in.fits.fz"
+    hdu = fits.CompImageHDU(sky, name="SCI", compression_type="RICE_1", quantize_level=16)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(source)
+    frame = Frame.read(source)
+    write_detection(source, tmp_path / "out.fits", NetworkDetector()(frame), frame)
+    assert np.array_equal(fits.getdata(tmp_path / "out.fits", "SCI"), fits.getdata(source, "SCI"))
+    assert fits.getdata(tmp_path / "out.fits", "CRMASK").shape == sky.shape
+
+
+def test_a_callers_bad_pixels_count_for_every_form_of_input(sky, tmp_path):
+    path = tmp_path / "sky.fits"
+    fits.PrimaryHDU(sky).writeto(path)
+    bad = np.zeros(sky.shape, dtype=bool)
+    bad[60:72, 40:66] = True
+    for given_as in (sky, path, Frame(sky), CCDData(sky, unit="electron")):
+        found = detect(given_as, bad=bad)
+        assert found.not_evaluated.sum() == bad.sum()
+        assert not found.mask[bad].any()
+
+
+def test_counts_without_a_gain_are_refused(sky):
+    with pytest.raises(InputError, match="GAIN"):
+        detect(CCDData(sky, unit="adu"))
+    with pytest.raises(InputError, match="electrons or ADU"):
+        detect(CCDData(sky, unit="Jy"))
+    assert detect(CCDData(sky / 2, unit="adu"), gain=2.0).prob == pytest.approx(detect(sky).prob, abs=1e-4)
+
+
+def test_a_gain_for_a_file_is_refused(tmp_path, sky):
+    with pytest.raises(InputError, match="gain"):
+        detect(Frame(sky), gain=2.0)

@@ -432,3 +432,35 @@ def test_frame_holds_the_same_numbers_whatever_the_array_is_like(image):
     assert frame.data.flags.c_contiguous
     np.testing.assert_array_equal(frame.data, expected)
     np.testing.assert_array_equal(frame.bad, ~np.isfinite(expected))
+
+
+def mef(path, telescope=""):
+    """Two chips, each followed by its own DQ: one bad pixel on the first, one flagged ray (4096) on the second."""
+    hdus = [fits.PrimaryHDU(header=fits.Header({"TELESCOP": telescope}))]
+    for chip, bit in ((1, 1), (2, 4096)):
+        dq = np.zeros((4, 5), "i2")
+        dq[chip, chip] = bit
+        hdus += [
+            fits.ImageHDU(np.full((4, 5), float(chip), "f4"), name="SCI", ver=chip),
+            fits.ImageHDU(dq, name="DQ", ver=chip),
+        ]
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+def test_each_chip_has_its_own_bad_pixels(tmp_path):
+    path = mef(tmp_path / "a.fits")
+    assert np.argwhere(Frame.read(path, ext=1).bad).tolist() == [[1, 1]]
+    assert np.argwhere(Frame.read(path, ext=3).bad).tolist() == [[2, 2]]
+
+
+def test_a_ray_that_the_observatory_flagged_is_not_a_bad_pixel(tmp_path):
+    path = mef(tmp_path / "a.fits", "HST")
+    assert Frame.read(path, ext=1).bad.sum() == 1
+    assert Frame.read(path, ext=3).bad.sum() == 0
+
+
+def test_data_that_are_electrons_already_are_not_multiplied(tmp_path):
+    header = fits.Header({"GAIN": 2.0, "BUNIT": "electron"})
+    fits.PrimaryHDU(np.ones((3, 3), "f4"), header=header).writeto(tmp_path / "a.fits")
+    assert (Frame.read(tmp_path / "a.fits").data == 1).all()

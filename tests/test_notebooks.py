@@ -104,13 +104,45 @@ def test_an_unknown_profile_is_one_line_and_status_2():
 
 def test_a_failing_notebook_is_one_line_with_its_copy(tmp_path, monkeypatch, capfd):
     broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("raise ValueError('the sky fell\\nhere')")])
+    broken.metadata.update(
+        kernelspec={"name": "python3", "display_name": "Python 3", "language": "python"},
+        language_info={"name": "python"},
+    )
     nbformat.write(broken, tmp_path / "99_broken.ipynb")
     monkeypatch.setattr("crcore.notebooks.NOTEBOOKS", tmp_path)
     monkeypatch.setattr("crcore.paths.ROOT", tmp_path)
     monkeypatch.setattr(Build, "root", property(lambda self: tmp_path / "build"))
     assert execute("99_broken", "smoke") == 1
-    error = [line for line in capfd.readouterr().err.splitlines() if line]
+    error = [line for line in capfd.readouterr().err.splitlines() if line and "IPKernelApp" not in line]
     assert len(error) == 1
     assert "99_broken: FAILED: ValueError: the sky fell" in error[0]
     assert (tmp_path / "build" / "notebooks" / "99_broken.failed.ipynb").exists()
     assert not (tmp_path / "build" / "notebooks" / "99_broken.ipynb").exists()
+
+
+def test_the_summary_names_what_failed_and_what_is_gone(tmp_path, monkeypatch, capsys):
+    from crcore import notebooks
+    from crcore.results import write_json
+
+    monkeypatch.setattr(Build, "root", property(lambda self: tmp_path))
+    monkeypatch.setattr(notebooks, "notebook_names", lambda: ["01_a", "02_b", "03_c"])
+    for name, figure in (("01_a", "one.png"), ("02_b", "lost.png")):
+        made = {"seconds": 2.0, "revision": "x"}
+        write_json(
+            tmp_path / "results" / name / "result.json",
+            {"made": made, "products": [{"file": figure, "shows": "a thing", "data": "simulated"}]},
+        )
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text("{}")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "one.png").write_bytes(b"png")
+    assert notebooks.finish("smoke") == 1
+    said = capsys.readouterr()
+    assert "1 of 3 notebooks stand" in said.out
+    assert "lost.png is gone" in said.err
+    assert "03_c: not run" in said.err
+    assert not (tmp_path / "figures" / "README.md").exists()
+    (tmp_path / "figures" / "lost.png").write_bytes(b"png")
+    monkeypatch.setattr(notebooks, "notebook_names", lambda: ["01_a", "02_b"])
+    assert notebooks.finish("smoke") == 0
+    assert "![one](one.png)" in (tmp_path / "figures" / "README.md").read_text()
