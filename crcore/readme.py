@@ -44,7 +44,7 @@ def _table(figures):
 def _seconds(figures):
     seconds = results.read_json(figures / "run.json")["seconds"]
     each = ", ".join(f"{name} {value:.0f} s" for name, value in sorted(seconds.items()))
-    return f"That run took {sum(seconds.values()) / 60:.0f} minutes: {each}."
+    return f"The run that made them took {sum(seconds.values()) / 60:.0f} minutes: {each}."
 
 
 def main():
