@@ -66,7 +66,11 @@ def test_the_smoke_profile_runs_every_notebook(smoke):
         assert result["made"]["versions"]["torch"]
         assert (BUILD.notebooks / f"{name}.ipynb").exists()
         for product in result["products"]:
-            assert (BUILD.figures / product["file"]).stat().st_size > 500
+            path = BUILD.figures / product["file"]
+            if path.suffix == ".png":
+                assert path.stat().st_size > 5000  # more than an empty canvas
+            else:
+                assert path.read_text().count("\n| ") >= 2  # a head and at least one row
             assert product["data"]
 
 
