@@ -161,7 +161,8 @@ def _detect(args):
 def _label(args):
     from crcore import results
     from crcore.dataset import write_sequence
-    from crcore.labeling import find_sequences, label_files
+    from crcore.labeling import label_files
+    from crcore.sequences import find_sequences
 
     groups, rejected = find_sequences(args.folder, min_exposure_s=args.min_exposure)
     for path, reason in rejected:

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from crcore.alignment import align
 from crcore.errors import InputError
-from crcore.frame import BROKEN_FITS, Frame, find_fits, open_fits
+from crcore.frame import Frame
 
 __all__ = [
     "BORDER",
@@ -20,7 +20,6 @@ __all__ = [
     "LabelingConfig",
     "Sequence",
     "deviation_score",
-    "find_sequences",
     "label_files",
     "label_sequence",
     "source_masks",
@@ -116,94 +115,13 @@ class Sequence:
         )
 
 
-def find_sequences(folder, *, min_exposure_s=100.0):
-    """Group the exposures below a folder as the paper does.
-
-    One sequence is three consecutive exposures of one camera, filter, exposure time
-    (to 5 %) and scheduling molecule (``MOLUID``, in the order of ``MOLFRNUM``); a
-    molecule of more is cut into threes. Frames without ``MOLUID``, second copies of an
-    exposure and products of this package are left out. The paper's further rules
-    (4 to 12 visits, unstable sky, trails) are not applied.
-
-    Parameters
-    ----------
-    folder : path-like
-        Searched with all folders in it.
-    min_exposure_s : float, optional
-        Shorter exposures are left out (100 s in the paper).
-
-    Returns
-    -------
-    sequences : list of list of pathlib.Path
-        Three paths each.
-    rejected : list of tuple (pathlib.Path, str)
-        What was left out, and why.
-    """
-    groups, rejected = {}, []
-    for path in find_fits(folder):
-        try:
-            header = _quick_header(path)
-        except BROKEN_FITS as error:
-            rejected.append((path, f"cannot be read ({error})"))
-            continue
-        wrong = [k for k in ("EXPTIME", "MOLFRNUM") if not isinstance(header.get(k), int | float)]
-        if "MOLUID" not in header or wrong:
-            missing = ["MOLUID"] if "MOLUID" not in header else []
-            rejected.append((path, f"has no usable {' and '.join(missing + wrong)}"))
-        elif header["EXPTIME"] < min_exposure_s:
-            rejected.append((path, f"exposed {header['EXPTIME']:.0f} s, less than {min_exposure_s:.0f} s"))
-        else:
-            key = (str(header.get("INSTRUME")), str(header.get("FILTER")), str(header["MOLUID"]))
-            members = groups.setdefault(key, {})
-            if header["MOLFRNUM"] in members:
-                rejected.append((path, f"is the same exposure as {members[header['MOLFRNUM']][1].name}"))
-            else:
-                members[header["MOLFRNUM"]] = (float(header["EXPTIME"]), path)
-    sequences = []
-    for _, members in sorted(groups.items()):
-        for run in _consecutive(sorted(members)):
-            for start in range(0, len(run), 3):
-                three = [members[number] for number in run[start : start + 3]]
-                times = [exposure for exposure, _ in three]
-                if len(three) < 3:
-                    reason = f"one of {len(three)} consecutive exposures left of its molecule: three are needed"
-                    rejected += [(path, reason) for _, path in three]
-                elif max(times) > 1.05 * min(times):
-                    rejected += [(path, "exposure times in its molecule differ") for _, path in three]
-                else:
-                    sequences.append([path for _, path in three])
-    return sequences, rejected
-
-
-def _consecutive(numbers):
-    """Cut increasing numbers where one is missing."""
-    runs = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return runs
-
-
-def _quick_header(path):
-    with open_fits(path) as hdus:
-        names = {hdu.name for hdu in hdus}
-        if "CRMASK" in names or {"CR", "IGNORE"} <= names:
-            raise ValueError("is a product of detection or labeling, not an exposure")
-        for hdu in hdus:
-            if "EXPTIME" in hdu.header:
-                return hdu.header.copy()
-    raise ValueError("no EXPTIME in any header")
-
-
 def label_files(groups, config=LabelingConfig(), *, reference=None):
     """Label sequences one after another; one that cannot be labelled does not hide the others.
 
     Parameters
     ----------
     groups : iterable of list of path-like
-        From `find_sequences`.
+        From `crcore.sequences.find_sequences`.
     config : LabelingConfig, optional
         Thresholds.
     reference : callable, optional

@@ -16,10 +16,10 @@ from crcore.labeling import (
     SOURCE,
     LabelingConfig,
     deviation_score,
-    find_sequences,
     label_sequence,
     source_masks,
 )
+from crcore.sequences import find_sequences
 from crcore.simulate.observe import simulate_sequence
 
 SHAPE = (128, 144)

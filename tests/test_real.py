@@ -11,6 +11,7 @@ from crcore.frame import Frame
 from crcore.metrics import PixelScores
 from crcore.paths import user_data
 from crcore.rivals import ReleasedCosmicConn
+from crcore.sequences import find_sequences
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def sequences():
     folder = user_data()
     if folder is None or not (Path(folder) / "lco-0m4").is_dir():
         pytest.skip("no real LCO sequences: set CRCORE_DATA to a folder with lco-0m4/ and truth/")
-    groups, _ = labeling.find_sequences(Path(folder) / "lco-0m4", min_exposure_s=5)
+    groups, _ = find_sequences(Path(folder) / "lco-0m4", min_exposure_s=5)
     chosen = [g for g in groups if "0389" in g[0].name or "0333" in g[0].name]
     if len(chosen) != 2:
         pytest.skip("the real LCO sequences are other ones than these tests know")
