@@ -1,4 +1,4 @@
-"""The ``crcore`` command: detect, label, simulate, train."""
+"""The ``crcore`` command: detect, label, review, simulate, train."""
 
 import argparse
 import glob
@@ -36,7 +36,7 @@ def main(argv=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="crcore", description="Cosmic rays in CCD images: detect, label, simulate, train."
+        prog="crcore", description="Cosmic rays in CCD images: detect, label, review, simulate, train."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -54,16 +54,35 @@ def _parser():
     detect.set_defaults(run=_detect)
 
     label = commands.add_parser("label", help="label the cosmic rays of repeated exposures (appendix A)")
-    label.add_argument("folder", metavar="FOLDER")
+    label.add_argument("paths", nargs="+", metavar="FILES|FOLDER")
     label.add_argument(
         "-o", "--output", default="labelled", help="folder for the labelled sequences (default: labelled)"
     )
     label.add_argument("--min-exposure", type=float, default=100.0, metavar="S", help="seconds (default: 100)")
+    label.add_argument(
+        "--kind", choices=("imaging", "spectroscopy", "gemini"), default="imaging", help="what the exposures are"
+    )
+    label.add_argument("--border", type=int, metavar="PX", help="ignored edge (default: 100 for imaging, else 0)")
+    label.add_argument("--gain", type=float, metavar="E/ADU", help="in place of GAIN in the header")
+    label.add_argument("--read-noise", type=float, metavar="E", help="in place of RDNOISE in the header")
+    label.add_argument("--reference", metavar="FOLDER", help="folder with truth/ masks to keep beside the labels")
+    label.add_argument("--no-sheets", action="store_true", help="draw no contact sheets")
+    spread = label.add_mutually_exclusive_group()
+    spread.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
+    spread.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler")
     label.set_defaults(run=_label)
+
+    review = commands.add_parser("review", help="accept or reject labelled sequences after a look at contact sheets")
+    review.add_argument("folder", metavar="FOLDER", help="output of 'crcore label'")
+    review.add_argument("--accept", nargs="+", default=[], metavar="NAME", help="file names, or unique parts of them")
+    review.add_argument("--reject", nargs="+", default=[], metavar="NAME", help="the same; training will skip them")
+    review.add_argument("--why", default="", metavar="TEXT", help="kept in the manifest")
+    review.set_defaults(run=_review)
 
     simulate = commands.add_parser("simulate", help="simulate and label sequences")
     simulate.add_argument("settings", metavar="SETTINGS.yaml")
     simulate.add_argument("-o", "--output", required=True, help="folder for the dataset")
+    simulate.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     simulate.set_defaults(run=_simulate)
 
     train = commands.add_parser("train", help="train a network; resumes when it was stopped")
@@ -159,43 +178,69 @@ def _detect(args):
 
 
 def _label(args):
-    from crcore import results
-    from crcore.dataset import write_sequence
-    from crcore.labeling import label_files
-    from crcore.sequences import find_sequences
+    import dataclasses
 
-    groups, rejected = find_sequences(args.folder, min_exposure_s=args.min_exposure)
-    for path, reason in rejected:
-        print(f"left out: {path}: {reason}", file=sys.stderr)
-    if not groups:
-        raise InputError(f"{args.folder}: no sequence of three exposures of one molecule found")
-    names = _target_names([g[0] for g in groups], "_3frms_masks.fits")
-    output, rows = Path(args.output), []
-    for number, ((paths, labelled), name) in enumerate(zip(label_files(groups), names, strict=True), 1):
-        row = {"file": "", "frames": " ".join(p.name for p in paths), "cr_pixels": 0, "rejected": ""}
-        rows.append(row)
-        if isinstance(labelled, InputError):
-            row["rejected"] = str(labelled)
-            print(f"[{number}/{len(groups)}] failed: {labelled}", file=sys.stderr)
-            continue
-        write_sequence(output / "masked_fits" / name, labelled)
-        row.update(file=f"masked_fits/{name}", cr_pixels=labelled.facts["cr_pixels"])
-        print(
-            f"[{number}/{len(groups)}] {output / row['file']}: {row['cr_pixels']} pixels of rays in {len(paths)} frames"
-        )
-    results.write_rows(output / "manifest.csv", rows)
-    failed = sum(bool(row["rejected"]) for row in rows)
-    return 2 if failed == len(rows) else 1 if failed else 0
+    from crcore.label_batch import label_batch
+    from crcore.labeling import KINDS
+
+    if args.workers < 1:
+        raise InputError(f"--workers {args.workers}: one or more are needed")
+    for name, value in (("--gain", args.gain), ("--read-noise", args.read_noise)):
+        if value is not None and value <= 0:
+            raise InputError(f"{name} {value}: must be positive")
+    config = KINDS[args.kind]
+    if args.border is not None:
+        config = dataclasses.replace(config, border_px=args.border)
+    rows = label_batch(
+        args.paths[0] if len(args.paths) == 1 and Path(args.paths[0]).is_dir() else _expand(args.paths),
+        args.output,
+        config,
+        min_exposure_s=args.min_exposure,
+        gain=args.gain,
+        read_noise=args.read_noise,
+        workers=args.workers,
+        scheduler=args.scheduler,
+        sheets=not args.no_sheets,
+        reference=args.reference,
+        say=_tell,
+    )
+    labelled = [r for r in rows if r["file"]]
+    failed = [r for r in rows if not r["file"] and " " in r["frames"]]
+    print(f"{Path(args.output) / 'manifest.csv'}: {len(labelled)} sequences; {len(rows) - len(labelled)} left out")
+    return 2 if not labelled else 1 if failed else 0
+
+
+def _tell(line):
+    bad = line.startswith("left out") or "] failed: " in line
+    print(line, file=sys.stderr if bad else sys.stdout, flush=True)
+
+
+def _review(args):
+    from crcore import results
+    from crcore.review import decide
+
+    for names, verdict in ((args.accept, "accepted"), (args.reject, "rejected")):
+        for file in decide(args.folder, names, verdict, args.why) if names else []:
+            print(f"{verdict}: {file}")
+    manifest = Path(args.folder) / "manifest.csv"
+    if not manifest.exists():
+        raise InputError(f"{manifest}: no such file: run 'crcore label' first")
+    rows = [r for r in results.read_rows(manifest) if r.get("file")]
+    open_ = [r for r in rows if not r.get("review")]
+    print(f"{manifest}: {len(rows)} sequences, {len(open_)} not reviewed: see contact_sheets/index.html")
+    return 0
 
 
 def _simulate(args):
     from tqdm import tqdm
 
     from crcore.config import from_mapping, read_yaml
-    from crcore.dataset import SimulationConfig, simulate_dataset
+    from crcore.simulate.datasets import SimulationConfig, simulate_dataset
 
     config = from_mapping(SimulationConfig, read_yaml(args.settings), args.settings)
-    rows = simulate_dataset(args.output, config, progress=lambda jobs: tqdm(jobs, unit="sequence"))
+    rows = simulate_dataset(
+        args.output, config, workers=args.workers, progress=lambda jobs: tqdm(jobs, unit="sequence")
+    )
     print(f"{args.output}: {len(rows)} sequences, {sum(r['cr_pixels'] for r in rows)} labelled pixels of rays")
     return 0
 

@@ -6,9 +6,7 @@ One file a sequence: primary header, ``SCI`` x n, ``VALID_MASK``, ``CAT``, ``CR`
 ``CR`` is number 3 + n + i. Simulated sequences carry ``TRUTH`` x n after these.
 """
 
-import dataclasses
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,80 +16,19 @@ from astropy.table import Table
 from crcore import results
 from crcore.errors import InputError
 from crcore.frame import BROKEN_FITS, open_fits
-from crcore.instruments import get_instrument
-from crcore.labeling import BORDER, NO_DATA, SOURCE, LabelingConfig, Sequence, label_sequence
-from crcore.simulate.observe import simulate_sequence
+from crcore.labeling import NO_DATA, Sequence
 
 __all__ = [
-    "SimulationConfig",
+    "assign_splits",
     "find_reference",
     "open_cached",
     "read_sequence",
-    "simulate_dataset",
+    "sha256",
     "summarise",
     "summarise_files",
     "write_frame",
     "write_sequence",
 ]
-
-
-#: the modules that decide what a simulated sequence is
-_CODE = ("alignment", "dataset", "frame", "instruments", "labeling", "simulate")
-
-_MANIFEST = (
-    "file",
-    "split",
-    "instrument",
-    "data",
-    "class",
-    "exposure_s",
-    "date",
-    "filter",
-    "rays",
-    "cr_pixels",
-    "true_pixels",
-    "true_on_sources",
-    "lost_to_sources",
-    "sources",
-    "pixels",
-    "key",
-    "sha256",
-)
-
-
-@dataclass(frozen=True)
-class SimulationConfig:
-    """How much to simulate.
-
-    Attributes
-    ----------
-    seed : int
-        Root of all randomness; sequence k of an instrument has its own stream.
-    shape : tuple of int
-        Rows and columns of each frame.
-    exposure_s : tuple of float
-        Range from which exposure times are drawn (logarithmically).
-    rate_factor : float
-        Multiplies the natural rate of rays.
-    sequences : dict
-        For each instrument, the numbers of sequences for training, validation and test.
-    """
-
-    seed: int = 2021
-    shape: tuple[int, int] = (768, 768)
-    exposure_s: tuple[float, float] = (100.0, 900.0)
-    rate_factor: float = 1.0
-    sequences: dict = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self):
-        for name, length in (("shape", 2), ("exposure_s", 2)):
-            value = getattr(self, name)
-            if len(value) != length or not all(isinstance(v, int | float) and v > 0 for v in value):
-                raise InputError(f"{name} = {value}: {length} positive numbers are needed")
-        for name, counts in self.sequences.items():
-            get_instrument(name)
-            if not isinstance(counts, list | tuple) or len(counts) != 3 or not all(isinstance(c, int) for c in counts):
-                raise InputError(f"sequences: {name}: {counts}: numbers for training, validation and test are needed")
 
 
 def _science_hdu(data, header):
@@ -198,6 +135,46 @@ def read_sequence(path):
     )
 
 
+def sha256(path):
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def assign_splits(rows, *, valid=0.16, test=0.2):
+    """Put rows of a manifest into training, validation and test, never parting what belongs together.
+
+    All rows of one night of one camera at one site go the same way; with fewer than three
+    such groups, all rows of one run of visits. The order in which groups are taken is that
+    of a hash of their names, so that it depends on no random number.
+
+    Parameters
+    ----------
+    rows : list of dict
+        With ``site``, ``camera``, ``night``, ``run``; ``split`` and ``split_by`` are filled in.
+    valid, test : float, optional
+        Shares of the rows; the paper withholds 20 % of the training set (appendix C).
+    """
+    for kind, columns in (("night", ("site", "camera", "night")), ("run", ("site", "camera", "night", "run"))):
+        name, groups = kind, {}
+        for row in rows:
+            groups.setdefault(tuple(str(row[c]) for c in columns), []).append(row)
+        if len(groups) >= 3:
+            break
+    order = sorted(groups, key=lambda group: hashlib.sha256(repr(group).encode()).hexdigest())
+    quota = {"test": test * len(rows), "valid": valid * len(rows)} if len(groups) >= 3 else {}
+    for group in order:
+        size = len(groups[group])
+        split = next((s for s, left in quota.items() if left >= size / 3), "train")
+        if split in quota:
+            quota[split] -= size
+        for row in groups[group]:
+            row.update(split=split, split_by=name)
+    if rows and all(row["split"] != "train" for row in rows):  # a few nights of very different size
+        for row in max(groups.values(), key=len):
+            row.update(split="train")
+
+
 def find_reference(folder, name):
     """The reference mask of a frame below ``folder/truth``, or None.
 
@@ -219,90 +196,6 @@ def find_reference(folder, name):
                     if hdu.is_image and hdu.data is not None and hdu.data.dtype.kind in "ui":
                         return np.where(hdu.data & 2, 2, hdu.data & 1).astype(np.uint8)
     return None
-
-
-def simulate_dataset(folder, config, labeling=LabelingConfig(), *, progress=None):  # noqa: B008
-    """Simulate sequences of every instrument, label them and write them below ``folder``.
-
-    A sequence that is already there with the same settings and code is kept, so that a
-    killed run goes on where it was. The split into training, validation and test is by
-    sequence; each sequence is a field of its own.
-
-    Parameters
-    ----------
-    folder : path-like
-        Gets ``<split>/<instrument>/masked_fits/*.fits`` and ``manifest.csv``.
-    config : SimulationConfig
-        How much.
-    labeling : LabelingConfig, optional
-        Thresholds.
-    progress : callable, optional
-        Wraps the list of jobs, as ``tqdm`` does.
-
-    Returns
-    -------
-    list of dict
-        The manifest: one row a sequence.
-    """
-    folder = Path(folder)
-    settings = {"simulation": dataclasses.asdict(config), "labeling": dataclasses.asdict(labeling)}
-    key = hashlib.sha256(repr((settings, results.code_hash(*_CODE))).encode()).hexdigest()[:16]
-    jobs = []
-    for code, (name, counts) in enumerate(sorted(config.sequences.items())):
-        instrument = get_instrument(name)
-        k = 0
-        for split, count in zip(("train", "valid", "test"), counts, strict=True):
-            for _ in range(count):
-                jobs.append((split, name, instrument, k, np.random.SeedSequence([config.seed, code, k])))
-                k += 1
-    rows = [_simulate_one(folder, *job, config, labeling, key) for job in (progress(jobs) if progress else jobs)]
-    results.write_rows(folder / "manifest.csv", rows)
-    return rows
-
-
-def _simulate_one(folder, split, name, instrument, k, seeds, config, labeling, key):
-    path = folder / split / name / "masked_fits" / f"{name}-{k:04d}_3frms_masks.fits"
-    card = path.with_suffix(".json")
-    if path.exists() and card.exists():
-        row = results.read_json(card)
-        if row["key"] == key:
-            return {column: row[column] for column in _MANIFEST}
-    rng = np.random.default_rng(seeds)
-    exposure = float(np.round(np.exp(rng.uniform(*np.log(config.exposure_s)))))
-    observed = simulate_sequence(
-        instrument,
-        shape=config.shape,
-        exposure_s=exposure,
-        rng=rng,
-        rate_factor=config.rate_factor,
-        identifier=10_000 * (1 + sorted(config.sequences).index(name)) + k,
-    )
-    sequence = label_sequence(observed.frames, labeling, truth=observed.truth)
-    write_sequence(path, sequence)
-    header = sequence.headers[0]
-    inside = (sequence.ignore & (BORDER | NO_DATA)) == 0
-    rays = (sequence.truth == 1) & inside
-    row = {
-        "file": str(path.relative_to(folder)),
-        "split": split,
-        "instrument": name,
-        "data": "simulated",
-        "class": instrument.telescope_class,
-        "exposure_s": exposure,
-        "date": header["DATE-OBS"][:10],
-        "filter": header["FILTER"],
-        "rays": int(sum(observed.n_rays)),
-        "cr_pixels": sequence.facts["cr_pixels"],
-        "true_pixels": int(rays.sum()),
-        "true_on_sources": int((rays & ((sequence.ignore & SOURCE) > 0)).sum()),
-        "lost_to_sources": sequence.facts["lost_to_sources"],
-        "sources": len(sequence.catalog),
-        "pixels": int((sequence.ignore == 0).sum()),
-        "key": key,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-    }
-    results.write_json(card, row)
-    return row
 
 
 def summarise(rows):

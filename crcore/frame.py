@@ -49,6 +49,8 @@ class Frame:
         Row and column of the frame's first pixel in the array on disk (after trimming).
     full_shape : tuple of int or None
         Rows and columns of the array on disk; None where the frame is not from a file.
+    calibrated : bool
+        False where the file says neither ``GAIN`` nor that its unit is the electron: the data are as they were.
     """
 
     data: np.ndarray
@@ -59,6 +61,7 @@ class Frame:
     name: str = "frame"
     offset: tuple[int, int] = (0, 0)
     full_shape: tuple[int, int] | None = None
+    calibrated: bool = True
 
     def __post_init__(self):
         data = np.asarray(self.data)
@@ -100,11 +103,12 @@ class Frame:
         return self.data >= self.saturation
 
     @classmethod
-    def read(cls, path, *, ext=None):
+    def read(cls, path, *, ext=None, gain=None, read_noise=None):
         """Read an exposure: LCO ``e91`` (``.fits.fz``), plain FITS, or an extension of a MEF.
 
         Data become electrons (times ``GAIN``). Where ``BIASSEC`` and ``TRIMSEC``
-        lie inside the array, the frame is raw: its overscan is subtracted and cut off.
+        lie inside the array, or Lick Observatory's ``COVER`` columns stand at its end,
+        the frame is raw: its overscan is subtracted and cut off.
         A ``BPM`` or ``DQ`` extension of the image's shape marks bad pixels.
 
         Parameters
@@ -114,6 +118,8 @@ class Frame:
         ext : int or str, optional
             Extension with the image; by default ``SCI``, else the first that has a
             two-dimensional image.
+        gain, read_noise : float, optional
+            Electrons per unit of the data, and electrons, in place of what the header says.
 
         Returns
         -------
@@ -130,7 +136,7 @@ class Frame:
                 index = _image_index(hdus, ext, path)
                 hdu = hdus[index]
                 data, header = hdu.data, _merged_header(hdus, index)
-                return _calibrated(data, header, _bad_pixels(hdus, index), path)
+                return _calibrated(data, header, _bad_pixels(hdus, index), path, gain, read_noise)
         except InputError:
             raise
         except FileNotFoundError:
@@ -293,37 +299,59 @@ def _section(header, keyword, shape):
     return slice(y1 - 1, y2), slice(x1 - 1, x2)
 
 
-def _calibrated(data, header, bad, path):
-    """Electrons from what a file holds; overscan subtracted and trimmed where it is there."""
-    gain = _number(header, "GAIN", 1.0)
-    if gain <= 0:
-        raise InputError(f"{path}: GAIN = {gain} in the header: electrons per ADU must be positive")
-    if str(header.get("BUNIT", "")).strip().lower() in ("electron", "electrons", "e-", "e"):
-        gain = 1.0  # the data are electrons already; GAIN tells how they became so
-    trim, overscan = (_section(header, key, data.shape) for key in ("TRIMSEC", "BIASSEC"))
-    offset = (0, 0)
-    values = np.asarray(data, dtype=np.float32)
-    saturation = _number(header, "SATURATE", None)
-    header = header.copy()
+def _overscan(values, header):
+    """Bias-subtracted illuminated part of a raw array and its place (slices), or the array as it is and None."""
+    trim, overscan = (_section(header, key, values.shape) for key in ("TRIMSEC", "BIASSEC"))
     if trim is not None and overscan is not None and values[trim].shape != values.shape:
         level = np.median(values[overscan], axis=1, keepdims=True)  # one level a row, as the amplifier drifts
         if level.shape[0] != values[trim].shape[0]:
             level = np.median(values[overscan])
-        values = values[trim] - level
+        return values[trim] - level, trim, float(np.max(level))
+    columns, amplifiers = header.get("COVER"), header.get("AMPSROW")
+    trim = _section(header, "DATASEC", values.shape)
+    if isinstance(columns, int) and isinstance(amplifiers, int) and columns > 0 and amplifiers > 0 and trim is not None:
+        width = trim[1].stop  # Lick: the overscan of each amplifier, one after the other, follows the image
+        if values.shape[1] == width + columns * amplifiers:
+            image = np.array(values[:, :width])
+            edges = np.linspace(0, width, amplifiers + 1).astype(int)
+            for k in range(amplifiers):
+                start = width + k * columns
+                level = np.median(values[:, start : start + columns], axis=1, keepdims=True)
+                image[:, edges[k] : edges[k + 1]] -= level
+            return image, (slice(0, values.shape[0]), slice(0, width)), float(np.median(values[:, width:]))
+    return values, None, 0.0
+
+
+def _calibrated(data, header, bad, path, gain, read_noise):
+    """Electrons from what a file holds; overscan subtracted and trimmed where it is there."""
+    header = header.copy()
+    given = _number(header, "GAIN", None) if gain is None else gain
+    if given is not None and given <= 0:
+        raise InputError(f"{path}: GAIN = {given}: electrons per ADU must be positive")
+    if gain is None and str(header.get("BUNIT", "")).strip().lower() in ("electron", "electrons", "e-", "e"):
+        given = 1.0  # the data are electrons already; GAIN tells how they became so
+    saturation = _number(header, "SATURATE", None)
+    values, trim, bias = _overscan(np.asarray(data, dtype=np.float32), header)
+    offset = (0, 0)
+    if trim is not None:
         if saturation is not None:
-            saturation -= float(np.max(level))
+            saturation -= bias
         bad = None if bad is None else bad[trim]
         offset = (trim[0].start, trim[1].start)
         header.add_history("crcore: overscan subtracted and trimmed")
         for keyword, shift in (("CRPIX1", offset[1]), ("CRPIX2", offset[0])):
             if keyword in header:
                 header[keyword] = _number(header, keyword, 0.0) - shift
-    header["GAIN"] = (1.0, "electrons per unit of the data")
+    factor = 1.0 if given is None else given
+    if given is not None:
+        header["GAIN"] = (1.0, "electrons per unit of the data")
     if saturation is not None:
-        saturation *= gain
+        saturation *= factor
         header["SATURATE"] = (saturation, "electrons")
+    if read_noise is not None:
+        header["RDNOISE"] = (float(read_noise), "electrons")
     return Frame(
-        values * np.float32(gain),
+        values * np.float32(factor),
         read_noise=_number(header, "RDNOISE", None),
         saturation=saturation,
         bad=bad,
@@ -331,4 +359,5 @@ def _calibrated(data, header, bad, path):
         name=path.name,
         offset=offset,
         full_shape=np.shape(data),
+        calibrated=given is not None,
     )

@@ -1,28 +1,29 @@
 """Appendix A: three or more exposures of one field in, cosmic-ray masks and coded ignore masks out."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
-import sep
-from astropy.stats import mad_std
 from astropy.table import Table
 from scipy import ndimage
 
 from crcore.alignment import align
+from crcore.deviation import deviation_score, solve_gain, spectral_deviation
 from crcore.errors import InputError
 from crcore.frame import Frame
+from crcore.rejection import FrameRejectedError, check_background, check_shares, check_stars, check_trails
+from crcore.sources import dilate, median3x3, median_frame, sky_level, source_masks
 
 __all__ = [
     "BORDER",
     "HOT_PIXEL",
+    "KINDS",
     "NO_DATA",
     "SOURCE",
     "LabelingConfig",
     "Sequence",
-    "deviation_score",
     "label_files",
     "label_sequence",
-    "source_masks",
 ]
 
 #: codes of the ignore mask, which add up (documentation of the LCO CR dataset)
@@ -37,6 +38,8 @@ class LabelingConfig:
 
     Attributes
     ----------
+    kind : str
+        ``"imaging"`` (appendix A), ``"spectroscopy"`` (section 4.4) or ``"gemini"`` (section 4.2).
     seed_score, grow_score : float
         Deviation scores of a ray's seed pixels and of its periphery.
     dilation_px : int
@@ -47,8 +50,13 @@ class LabelingConfig:
         Width of the frame's edge that is ignored.
     source_score, source_min_pixels : float, int
         SEP's threshold (in background RMS) and smallest source on the median frame.
+    released : bool
+        Noise as the released pipeline has it (see `crcore.deviation.deviation_score`).
+    reject : bool
+        Apply the rules of `crcore.rejection`.
     """
 
+    kind: str = "imaging"
     seed_score: float = 5.0
     grow_score: float = 2.5
     dilation_px: int = 5
@@ -56,6 +64,20 @@ class LabelingConfig:
     border_px: int = 100
     source_score: float = 3.5
     source_min_pixels: int = 9
+    released: bool = False
+    reject: bool = True
+
+    def __post_init__(self):
+        if self.kind not in ("imaging", "spectroscopy", "gemini"):
+            raise InputError(f"kind of labeling {self.kind!r} is unknown: use one of imaging, spectroscopy, gemini")
+
+
+#: the three variants: LCO images, NRES spectra, Gemini images as DRAGONS labels them with hsigma=5.0
+KINDS = {
+    "imaging": LabelingConfig(),
+    "spectroscopy": LabelingConfig(kind="spectroscopy", border_px=0),
+    "gemini": LabelingConfig(kind="gemini", grow_score=5.0, dilation_px=0, min_pixels=1, border_px=0),
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,8 @@ class Sequence:
     catalog : astropy.table.Table
         Sources of the median frame.
     facts : dict
-        What labeling measured: alignment, gains, pixels labelled and lost to sources.
+        What labeling measured: alignment, gains, exposures left out and why, pixels
+        labelled and lost to sources (lists of one number a frame).
     truth : numpy.ndarray, shape (n, H, W), uint8, or None
         What is known to be there (bit 1 a ray, bit 2 undecided), for simulated
         exposures and where a reference exists. Labeling never looks at it.
@@ -100,7 +123,7 @@ class Sequence:
     @property
     def median(self):
         """The cosmic-ray-free median frame with the sky subtracted, (H, W) float32."""
-        return np.median(self.data - np.median(self.data, axis=(1, 2), keepdims=True), axis=0)
+        return median_frame(self.data - sky_level(self.data)[:, None, None])
 
     def frame(self, i):
         """Exposure ``i`` as a `crcore.frame.Frame`; bad where there is no data."""
@@ -114,6 +137,31 @@ class Sequence:
             name=self.names[i],
         )
 
+    def threes(self):
+        """Cut into sequences of three exposures, as the dataset keeps them; one or two left over are dropped.
+
+        Returns
+        -------
+        list of Sequence
+        """
+        parts = []
+        for start in range(0, len(self.data) - 2, 3):
+            part = slice(start, start + 3)
+            facts = {k: v[part] if isinstance(v, list | tuple) else v for k, v in self.facts.items()}
+            parts.append(
+                dataclasses.replace(
+                    self,
+                    data=self.data[part],
+                    cr=self.cr[part],
+                    ignore=self.ignore[part],
+                    headers=self.headers[part],
+                    names=self.names[part],
+                    facts=facts,
+                    truth=None if self.truth is None else self.truth[part],
+                )
+            )
+        return parts
+
 
 def label_files(groups, config=LabelingConfig(), *, reference=None):
     """Label sequences one after another; one that cannot be labelled does not hide the others.
@@ -125,7 +173,7 @@ def label_files(groups, config=LabelingConfig(), *, reference=None):
     config : LabelingConfig, optional
         Thresholds.
     reference : callable, optional
-        Gives the known mask of a path, or None; used where all of a sequence have one.
+        Gives the known mask of a path, or None; a frame without one is undecided everywhere.
 
     Yields
     ------
@@ -136,14 +184,20 @@ def label_files(groups, config=LabelingConfig(), *, reference=None):
         try:
             frames = [Frame.read(path) for path in paths]
             masks = [reference(path) for path in paths] if reference else [None]
-            known = None if any(mask is None for mask in masks) else masks
+            known = None
+            if any(mask is not None for mask in masks):
+                known = [np.full(f.shape, 2, np.uint8) if m is None else m for f, m in zip(frames, masks, strict=True)]
             yield paths, label_sequence(frames, config, truth=known)
         except InputError as error:
             yield paths, error
 
 
 def label_sequence(frames, config=LabelingConfig(), *, truth=None):
-    """Label the cosmic rays of a sequence (appendix A).
+    """Label the cosmic rays of a sequence (appendix A; sections 4.2 and 4.4 for its variants).
+
+    Each exposure is compared with the median of all: three visits suffice, up to twelve
+    make the faint rims of rays stand out better. An exposure that breaks a rule of
+    `crcore.rejection` is left out, and the rest is labelled as long as three remain.
 
     Parameters
     ----------
@@ -161,167 +215,111 @@ def label_sequence(frames, config=LabelingConfig(), *, truth=None):
     Raises
     ------
     InputError
-        For fewer than three frames, frames without read noise, frames that cannot
-        be aligned, or a border that leaves nothing.
+        For fewer than three frames, frames without gain or read noise, frames that cannot
+        be aligned, too few left after rejection, crowded fields, or a border that leaves nothing.
     """
+    frames, truth = list(frames), None if truth is None else list(truth)
     if len(frames) < 3:
         raise InputError(
             f"{', '.join(f.name for f in frames) or 'no frames'}: {len(frames)} exposures: a sequence needs at least 3"
         )
     for frame in frames:
-        if frame.read_noise is None:
-            raise InputError(f"{frame.name}: no RDNOISE in the header: labeling needs the read noise in electrons")
+        missing = [
+            k for k, there in (("GAIN", frame.calibrated), ("RDNOISE", frame.read_noise is not None)) if not there
+        ]
+        if missing:
+            raise InputError(
+                f"{frame.name}: no {' and '.join(missing)} in the header: labeling needs electrons and their noise"
+            )
     height, width = frames[0].shape
     if min(height, width) <= 2 * config.border_px:
         raise InputError(
             f"{frames[0].name}: {height} x {width} pixels are all within {config.border_px} px of the edge: "
             "use larger frames or a smaller border_px"
         )
-    aligned = align(frames)
+    left_out = {}
+    while True:
+        try:
+            sequence = _label(frames, config, truth)
+        except FrameRejectedError as rejected:
+            left_out[frames[rejected.index].name] = str(rejected)
+            if len(frames) == 3:
+                raise InputError(
+                    "; ".join(left_out.values()) + f": {len(frames) - 1} exposures are left, three are needed"
+                ) from None
+            del frames[rejected.index]
+            if truth is not None:
+                del truth[rejected.index]
+            continue
+        sequence.facts["left_out"] = left_out
+        return sequence
+
+
+def _label(frames, config, truth):
+    """One attempt; raises `FrameRejectedError`."""
+    names = tuple(f.name for f in frames)
+    aligned = align(frames, resample=config.kind != "spectroscopy")
     stack, valid = aligned.stack, aligned.valid
-    sources, catalog = source_masks(stack, valid, config)
     read_noise = np.array([f.read_noise for f in frames], dtype=np.float32)
+    sky = sky_level(stack)
+    imaging = config.kind != "spectroscopy"
+    if config.reject and config.kind == "imaging":
+        check_background(sky, np.sqrt(np.maximum(sky, 0) + read_noise**2), names)
     gains = np.ones(len(frames))
-    if str(frames[0].header.get("TELID", "")).startswith("0m4"):
-        gains = np.array([_solve_gain(s, r, m) for s, r, m in zip(stack, read_noise, sources, strict=True)])
-    scaled = stack * gains[:, None, None].astype(np.float32)
-    score = deviation_score(scaled, read_noise * gains)
+    if imaging:
+        level = stack - sky[:, None, None]
+        median = median_frame(level)
+        if config.reject:
+            check_stars(level, valid, names)
+        sources, catalog = source_masks(level, median, valid, config)
+        del level
+        if config.kind == "imaging" and str(frames[0].header.get("TELID", "")).startswith("0m4"):
+            gains = np.array([solve_gain(s, r, m) for s, r, m in zip(stack, read_noise, sources, strict=True)])
+        scaled = stack if (gains == 1).all() else stack * gains[:, None, None].astype(np.float32)
+        score = deviation_score(scaled, read_noise * gains, released=config.released)
+    else:
+        score, sources = spectral_deviation(stack, read_noise, [f.saturation for f in frames])
+        catalog = Table({"x": np.empty(0), "y": np.empty(0)})
+    if config.reject and config.kind == "imaging":
+        check_trails(score, valid, names)
+    hot = _static_pixels(frames, aligned, read_noise) if imaging else np.zeros(stack.shape, dtype=bool)
+    score[hot] = 0
     cr, single, lost = _grow(score, sources, config)
-    ignore = _ignore_masks(valid, sources, single, config)
+    inner = _inner(valid.shape, config.border_px)
+    if config.reject and config.kind == "imaging":
+        check_shares(cr * (inner & valid), names)
+    ignore = _ignore_masks(valid, inner, sources, single | hot)
     cr[ignore > 0] = 0
-    inner = _inner(stack.shape[1:], config.border_px) & valid
-    moved_truth = None
     if truth is not None:
-        moved_truth = np.stack([np.nan_to_num(m(t)) for m, t in zip(aligned.movers, truth, strict=True)]).astype(
-            np.uint8
-        )
+        truth = np.stack([np.nan_to_num(m(t)) for m, t in zip(aligned.movers, truth, strict=True)]).astype(np.uint8)
     facts = {
         "alignment": aligned.methods,
         "gains": gains.tolist(),
-        "cr_pixels": int(cr.sum()),
-        "lost_to_sources": int((lost & inner).sum()),
+        "sky": [round(float(s), 2) for s in sky],
+        "cr_pixels": [int(n) for n in cr.sum(axis=(1, 2), dtype=np.int64)],
+        "lost_to_sources": [int((x & inner & valid).sum()) for x in lost],
     }
-    return Sequence(
-        stack, cr, ignore, tuple(f.header for f in frames), tuple(f.name for f in frames), catalog, facts, moved_truth
-    )
+    return Sequence(stack, cr, ignore, tuple(f.header for f in frames), names, catalog, facts, truth)
 
 
-def deviation_score(stack, read_noise):
-    """How far each pixel lies above the median frame, in sigma (equations A1 to A3).
+def _static_pixels(frames, aligned, read_noise):
+    """Hot pixels and columns of the detector, where alignment has put them; (n, H, W).
 
-    The noise of a frame is, as printed, sqrt(|I| + N_R² + N_S) with the sky both in
-    I and in N_S; a score of 5 is therefore more than 5 sigma where the sky dominates.
-
-    Parameters
-    ----------
-    stack : numpy.ndarray, shape (n, H, W)
-        Aligned exposures in electrons, sky included.
-    read_noise : array-like, shape (n,)
-        Electrons.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, (n, H, W).
+    They stand still while the sky moves, so the median of the exposures as they were taken
+    shows them: pixels that exceed the median of their neighbours by 5 sigma. Where no exposure was
+    moved they are in every one alike, and nobody takes them for rays.
     """
-    sky = np.median(stack, axis=(1, 2), keepdims=True)
-    read_noise = np.asarray(read_noise, dtype=np.float32).reshape(-1, 1, 1)
-    sigma = np.sqrt(np.abs(stack) + read_noise**2 + np.maximum(sky, 0))  # A1
-    sigma_median = np.median(sigma, axis=0) / np.sqrt(len(stack))  # A2
-    level = stack - sky
-    return (level - np.median(level, axis=0)) / np.sqrt(sigma**2 + sigma_median**2)  # A3
-
-
-def _solve_gain(image, read_noise, source):
-    """Gain of a 0.4 m frame from its sky: sigma² = g median + g² N_R², with sigma = 1.4826 MAD.
-
-    The equation of the pipeline that made the LCO CR dataset.
-    """
-    border = 100 if min(image.shape) > 300 else 0
-    inner = _inner(image.shape, border)
-    background = image[inner & ~source]
-    if background.size < 1000:
-        return 1.0
-    variance, level, noise2 = float(mad_std(background)) ** 2, float(np.median(background)), float(read_noise) ** 2
-    if noise2 == 0:
-        return variance / level if level > 0 else 1.0
-    return (-level + np.sqrt(level**2 + 4 * noise2 * variance)) / (2 * noise2)
-
-
-def source_masks(stack, valid, config=LabelingConfig()):
-    """Pixels that belong to sources, for each exposure.
-
-    Sources are found by SEP on the median frame, which has no rays. Around each, a
-    window half as large again gives the local background; what lies above it by two
-    robust sigma and hangs together with the source is the source, in this exposure's
-    seeing (Howell 2006). Twice the SEP ellipse always belongs to it.
-
-    Parameters
-    ----------
-    stack : numpy.ndarray, shape (n, H, W)
-        Aligned exposures.
-    valid : numpy.ndarray of bool, shape (H, W)
-        True where there are data.
-    config : LabelingConfig, optional
-        Thresholds.
-
-    Returns
-    -------
-    masks : numpy.ndarray of bool, shape (n, H, W)
-    catalog : astropy.table.Table
-        SEP's table of the sources.
-
-    Raises
-    ------
-    InputError
-        When SEP cannot extract sources (too crowded).
-    """
-    level = stack - np.median(stack, axis=(1, 2), keepdims=True)
-    median = np.ascontiguousarray(np.median(level, axis=0), dtype=np.float32)
-    background = sep.Background(median, mask=~valid, bw=32, bh=32, fw=3, fh=3)
-    sep.set_extract_pixstack(max(300_000, median.size // 5))
-    try:
-        found = sep.extract(
-            median - background.back(),
-            config.source_score,
-            err=background.globalrms,
-            mask=~valid,
-            minarea=config.source_min_pixels,
-        )
-    except Exception as error:  # sep raises bare Exception when its buffers overflow
-        raise InputError(f"source extraction failed ({error}): the field is too crowded to label") from None
-    catalog = Table(found[(found["flag"] < 8) & np.isfinite(found["a"]) & (found["a"] * found["b"] > 0.2)])
-    # A 3x3 median takes rays out of the exposure and leaves the source's profile.
-    smooth = [ndimage.median_filter(image, 3) for image in level]
-    masks = np.zeros(stack.shape, dtype=bool)
-    for row in catalog:
-        _mask_source(masks, smooth, row)
-    for i in range(len(masks)):
-        masks[i] = ndimage.binary_dilation(masks[i], _NEIGHBOURS, iterations=2)
-    return masks, catalog
-
-
-def _mask_source(masks, smooth, row):
-    height, width = masks.shape[1:]
-    grow_y, grow_x = (max(4, int(0.25 * (row[f"{k}max"] - row[f"{k}min"]) + 1)) for k in "yx")
-    window = np.s_[
-        max(0, row["ymin"] - grow_y) : min(height, row["ymax"] + grow_y + 1),
-        max(0, row["xmin"] - grow_x) : min(width, row["xmax"] + grow_x + 1),
-    ]
-    y, x = np.mgrid[window]
-    y, x = y - row["y"], x - row["x"]
-    c, s = np.cos(row["theta"]), np.sin(row["theta"])
-    radius2 = ((x * c + y * s) / row["a"]) ** 2 + ((y * c - x * s) / row["b"]) ** 2
-    ellipse = radius2 <= 4
-    for mask, image in zip(masks, smooth, strict=True):
-        part = image[window]
-        outside = part[~ellipse]
-        inside = ellipse
-        if outside.size >= 8:
-            limit = np.median(outside) + 2 * mad_std(outside)
-            labels, _ = ndimage.label(ellipse | (part > limit))
-            inside = np.isin(labels, np.unique(labels[ellipse]))
-        mask[window] |= inside
+    hot = np.zeros(aligned.stack.shape, dtype=bool)
+    if set(aligned.methods) == {"none"}:
+        return hot
+    fixed = median_frame(np.stack([f.data - np.median(f.data[~f.bad]) for f in frames]))
+    fixed = np.where(np.isfinite(fixed), fixed, 0).astype(np.float32)
+    excess = fixed - median3x3(fixed)
+    noise = np.sqrt(np.maximum(np.median(frames[0].data[~frames[0].bad]), 0) + np.median(read_noise) ** 2)
+    static = (excess > 5 * noise / np.sqrt(len(frames))).astype(np.float32)
+    for mask, move in zip(hot, aligned.movers, strict=True):
+        mask[:] = np.nan_to_num(move(static)) > 0
+    return hot
 
 
 def _grow(score, sources, config):
@@ -330,20 +328,15 @@ def _grow(score, sources, config):
     single = np.zeros(score.shape, dtype=bool)
     lost = np.zeros(score.shape, dtype=bool)
     for i, (frame, source) in enumerate(zip(score, sources, strict=True)):
-        seeds = frame > config.seed_score
-        grown = _near(seeds & ~source, config) & (frame > config.grow_score) & ~source
+        seeds, high = frame > config.seed_score, frame > config.grow_score
+        grown = dilate(seeds & ~source, config.dilation_px) & high & ~source
         labels, n = ndimage.label(grown, _NEIGHBOURS)
-        sizes = np.bincount(labels.ravel(), minlength=n + 1)
-        small = sizes < config.min_pixels
+        small = np.bincount(labels.ravel(), minlength=n + 1) < config.min_pixels
         small[0] = False
         single[i] = small[labels]
         cr[i] = grown & ~single[i]
-        lost[i] = _near(seeds, config) & (frame > config.grow_score) & source
+        lost[i] = dilate(seeds, config.dilation_px) & high & source
     return cr, single, lost
-
-
-def _near(seeds, config):
-    return ndimage.binary_dilation(seeds, _NEIGHBOURS, iterations=config.dilation_px)
 
 
 def _inner(shape, border_px):
@@ -352,9 +345,9 @@ def _inner(shape, border_px):
     return inner
 
 
-def _ignore_masks(valid, sources, single, config):
+def _ignore_masks(valid, inner, sources, single):
     ignore = np.zeros(sources.shape, dtype=np.uint8)
-    ignore += np.where(_inner(valid.shape, config.border_px), 0, BORDER).astype(np.uint8)
+    ignore += np.where(inner, 0, BORDER).astype(np.uint8)
     ignore += np.where(valid, 0, NO_DATA).astype(np.uint8)
     ignore += sources.astype(np.uint8) * SOURCE
     ignore += single.astype(np.uint8) * HOT_PIXEL

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from crcore.config import from_mapping, read_yaml
-from crcore.dataset import SimulationConfig
 from crcore.errors import InputError
 from crcore.labeling import LabelingConfig
 from crcore.paths import CONFIG, Build
+from crcore.simulate.datasets import SimulationConfig
 from crcore.training import Recipe
 
 __all__ = ["Profile", "load_profile", "profile_names"]
@@ -38,7 +38,7 @@ class Profile:
     Attributes
     ----------
     name : str
-    simulation : crcore.dataset.SimulationConfig
+    simulation : crcore.simulate.datasets.SimulationConfig
     labeling : crcore.labeling.LabelingConfig
     training : dict of str to crcore.training.Recipe
         The curves of Fig 5, by name.

@@ -27,7 +27,8 @@ def labelled_files(folder, split=None):
     Parameters
     ----------
     folder : path-like
-        With ``manifest.csv`` (only what it lists counts), or just with ``masked_fits`` folders in it.
+        With ``manifest.csv`` (only what it lists and no review has rejected counts), or
+        just with ``masked_fits`` folders in it.
     split : {"train", "valid", "test"}, optional
         All by default.
 
@@ -44,12 +45,13 @@ def labelled_files(folder, split=None):
     folder = Path(folder)
     manifest = folder / "manifest.csv"
     rows = [r for r in results.read_rows(manifest) if r.get("file")] if manifest.exists() else []
+    listed = [r for r in rows if r.get("review") != "rejected"]
     if rows and "split" in rows[0]:
-        paths = [folder / r["file"] for r in rows if split in (None, r["split"])]
+        paths = [folder / r["file"] for r in listed if split in (None, r["split"])]
     elif split and (folder / split).is_dir():
         paths = list((folder / split).rglob("masked_fits/*.fits*"))
     else:
-        paths = [folder / r["file"] for r in rows] or list(folder.rglob("masked_fits/*.fits*"))
+        paths = [folder / r["file"] for r in listed] if rows else list(folder.rglob("masked_fits/*.fits*"))
         paths = sorted(p for p in paths if not p.name.startswith("."))
         if split:  # every fifth sequence is for validation, as in appendix C; none is for tests
             kept = {"train": lambda i: i % 5 != 4, "valid": lambda i: i % 5 == 4}.get(split, lambda i: False)
@@ -127,7 +129,7 @@ def train_model(recipe, data, folder, *, command="", say=None):
     ----------
     recipe : crcore.training.Recipe
     data : path-like
-        With ``train/`` and ``valid/`` as `crcore.dataset.simulate_dataset` writes them.
+        With ``train/`` and ``valid/`` as `crcore.simulate.datasets.simulate_dataset` writes them.
     folder : path-like
         The model's folder; its name is the model's. Checkpoints go to ``<folder>-training``.
     command : str, optional

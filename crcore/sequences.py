@@ -1,77 +1,170 @@
-"""Which exposures in a folder belong together: three in a row of one scheduling molecule (appendix A)."""
+"""Which exposures in a folder belong together: visits of one field in a row (appendix A)."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+from astropy import units
+from astropy.coordinates import Angle
+from astropy.time import Time
 
 from crcore.frame import BROKEN_FITS, find_fits, open_fits
 
-__all__ = ["find_sequences"]
+__all__ = ["MAX_VISITS", "find_sequences"]
+
+#: longest run of visits that is used, so that no field dominates a dataset (appendix A)
+MAX_VISITS = 12
+#: exposures this far apart (from the end of one to the start of the next) are not "consecutive"
+MAX_GAP_S = 900.0
+#: pointings this far apart are different fields
+MAX_OFFSET_DEG = 0.1
+
+_CALIBRATIONS = ("BIAS", "ZERO", "DARK", "FLAT", "ARC", "LAMP", "FOCUS", "BPM", "DOUBLE")
 
 
-def find_sequences(folder, *, min_exposure_s=100.0):
-    """Group the exposures below a folder as the paper does.
+def find_sequences(source, *, min_exposure_s=100.0):
+    """Group exposures into runs of 3 to 12 visits, as the paper does.
 
-    One sequence is three consecutive exposures of one camera, filter, exposure time
-    (to 5 %) and scheduling molecule (``MOLUID``, in the order of ``MOLFRNUM``); a
-    molecule of more is cut into threes. Frames without ``MOLUID``, second copies of an
-    exposure and products of this package are left out. The paper's further rules
-    (4 to 12 visits, unstable sky, trails) are not applied.
+    The visits of one run have the same camera, filter and exposure time (to 5 %). They
+    are one scheduling molecule without gaps (``MOLUID``, ``MOLFRNUM``) or, in frames
+    without these, have the same object and pointing and follow each other within
+    15 minutes with no exposure of another field, filter or length between them (short ones and
+    calibrations do not count). Calibrations, second
+    copies of an exposure and products of this package are left out.
 
     Parameters
     ----------
-    folder : path-like
-        Searched with all folders in it.
+    source : path-like or list of path-like
+        A folder, searched with all folders in it, or files.
     min_exposure_s : float, optional
         Shorter exposures are left out (100 s in the paper).
 
     Returns
     -------
-    sequences : list of list of pathlib.Path
-        Three paths each.
+    runs : list of list of pathlib.Path
+        Three to twelve paths each, in the order of observation.
     rejected : list of tuple (pathlib.Path, str)
         What was left out, and why.
     """
-    groups, rejected = {}, []
-    for path in find_fits(folder):
+    paths = [Path(p) for p in source] if isinstance(source, list | tuple) else find_fits(source)
+    rejected, molecules, others = [], {}, {}
+    for path in paths:
         try:
             header = _quick_header(path)
         except BROKEN_FITS as error:
             rejected.append((path, f"cannot be read ({error})"))
             continue
-        wrong = [k for k in ("EXPTIME", "MOLFRNUM") if not isinstance(header.get(k), int | float)]
-        if "MOLUID" not in header or wrong:
-            missing = ["MOLUID"] if "MOLUID" not in header else []
-            rejected.append((path, f"has no usable {' and '.join(missing + wrong)}"))
-        elif header["EXPTIME"] < min_exposure_s:
-            rejected.append((path, f"exposed {header['EXPTIME']:.0f} s, less than {min_exposure_s:.0f} s"))
-        else:
-            key = (str(header.get("INSTRUME")), str(header.get("FILTER")), str(header["MOLUID"]))
-            members = groups.setdefault(key, {})
+        reason = _unusable(header, min_exposure_s)
+        if reason:
+            rejected.append((path, reason))
+            continue
+        camera = (str(header.get("INSTRUME")), str(header.get("FILTER")))
+        if _is_number(header.get("MOLFRNUM")) and "MOLUID" in header:
+            members = molecules.setdefault((*camera, str(header["MOLUID"])), {})
             if header["MOLFRNUM"] in members:
-                rejected.append((path, f"is the same exposure as {members[header['MOLFRNUM']][1].name}"))
+                rejected.append((path, f"is the same exposure as {members[header['MOLFRNUM']][0].name}"))
             else:
-                members[header["MOLFRNUM"]] = (float(header["EXPTIME"]), path)
-    sequences = []
-    for _, members in sorted(groups.items()):
-        for run in _consecutive(sorted(members)):
-            for start in range(0, len(run), 3):
-                three = [members[number] for number in run[start : start + 3]]
-                times = [exposure for exposure, _ in three]
-                if len(three) < 3:
-                    reason = f"one of {len(three)} consecutive exposures left of its molecule: three are needed"
-                    rejected += [(path, reason) for _, path in three]
-                elif max(times) > 1.05 * min(times):
-                    rejected += [(path, "exposure times in its molecule differ") for _, path in three]
-                else:
-                    sequences.append([path for _, path in three])
-    return sequences, rejected
-
-
-def _consecutive(numbers):
-    """Cut increasing numbers where one is missing."""
-    runs = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
+                members[header["MOLFRNUM"]] = (path, header)
+            continue
+        began = _time(header)
+        if began is None:
+            rejected.append((path, "has neither MOLUID and MOLFRNUM nor a time of observation"))
         else:
-            runs.append([number])
+            others.setdefault(camera[0], []).append((began, path, header))
+    runs = []
+    for _, members in sorted(molecules.items()):
+        for numbers in _split(sorted(members), lambda a, b: b == a + 1):
+            runs += _split([members[n] for n in numbers], lambda a, b: _same_length(a[1], b[1]))
+    for _, found in sorted(others.items()):
+        found.sort(key=lambda entry: (entry[0], entry[1]))
+        unique = []
+        for entry in found:
+            if unique and abs(entry[0] - unique[-1][0]) < 0.5:
+                rejected.append((entry[1], f"is the same exposure as {unique[-1][1].name}"))
+            else:
+                unique.append(entry)
+        runs += [[(path, header) for _, path, header in run] for run in _split(unique, _consecutive)]
+    kept = []
+    for run in runs:
+        names = [path for path, _ in run]
+        if len(names) < 3:
+            rejected += [(p, f"one of {len(names)} consecutive visits of its field: three are needed") for p in names]
+            continue
+        rejected += [(p, f"comes after the first {MAX_VISITS} visits of its field") for p in names[MAX_VISITS:]]
+        kept.append(names[:MAX_VISITS])
+    return kept, rejected
+
+
+def _unusable(header, min_exposure_s):
+    """Why an exposure cannot be part of any sequence, or None."""
+    kind = str(header.get("OBSTYPE", header.get("IMAGETYP", ""))).upper()
+    exposure = header.get("EXPTIME")
+    if any(word in kind for word in _CALIBRATIONS):
+        return f"is a calibration ({kind})"
+    if not _is_number(exposure):
+        return f"has no usable EXPTIME ({exposure!r})"
+    if exposure < min_exposure_s:
+        return f"exposed {exposure:.0f} s, less than {min_exposure_s:.0f} s"
+    planned = header.get("FRMTOTAL")
+    if "MOLUID" in header and _is_number(planned) and 0 < planned < 3:
+        return f"is one of {planned} visits of its molecule: three are needed"
+    return None
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _same_length(a, b):
+    return max(a["EXPTIME"], b["EXPTIME"]) <= 1.05 * min(a["EXPTIME"], b["EXPTIME"])
+
+
+def _consecutive(a, b):
+    """Whether exposure ``b`` (time, path, header) goes on where ``a`` stopped."""
+    (began, _, first), (next_began, _, second) = a, b
+    if any(first.get(key) != second.get(key) for key in ("OBJECT", "FILTER", "CCDSUM")):
+        return False
+    if not _same_length(first, second) or next_began - began - first["EXPTIME"] > MAX_GAP_S:
+        return False
+    here, there = _position(first), _position(second)
+    if here is None or there is None:
+        return True
+    step = np.radians([(there[0] - here[0] + 180) % 360 - 180, there[1] - here[1]])
+    return np.degrees(np.hypot(step[0] * np.cos(np.radians(here[1])), step[1])) < MAX_OFFSET_DEG
+
+
+def _position(header):
+    """Right ascension and declination in degrees, or None."""
+    if str(header.get("CTYPE1", "")).startswith("RA") and _is_number(header.get("CRVAL1")):
+        return float(header["CRVAL1"]), float(header["CRVAL2"])
+    ra, dec = header.get("RA"), header.get("DEC")
+    with contextlib.suppress(Exception):  # astropy raises several kinds for what is no angle
+        unit = units.deg if _is_number(ra) else units.hourangle
+        return Angle(ra, unit=unit).deg, Angle(dec, unit=units.deg).deg
+    return None
+
+
+def _time(header):
+    """Start of the exposure in seconds, or None."""
+    if _is_number(header.get("MJD-OBS")):
+        return header["MJD-OBS"] * 86400.0
+    date = str(header.get("DATE-OBS", ""))
+    if "T" not in date:
+        clock = next((str(header[k]) for k in ("UTSTART", "UTC-OBS", "TIME-OBS", "UTC", "UT") if k in header), "")
+        date = f"{date}T{clock}"
+    with contextlib.suppress(ValueError):
+        return Time(date, format="isot", scale="utc").mjd * 86400.0
+    return None
+
+
+def _split(items, together):
+    """Cut a list between neighbours for which ``together(a, b)`` is false."""
+    runs = []
+    for item in items:
+        if runs and together(runs[-1][-1], item):
+            runs[-1].append(item)
+        else:
+            runs.append([item])
     return runs
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 from dataclasses import dataclass
 
-from crcore.instruments import INSTRUMENTS
+from crcore.instruments import CAMERAS, LCO
 
 __all__ = ["Table", "dataset_table", "format_percent", "table1", "table2"]
 
@@ -81,7 +81,7 @@ def format_percent(value, digits=2):
 def table1():
     """Table 1: the imagers, from the simulator's own numbers."""
     rows = []
-    for camera in INSTRUMENTS.values():
+    for camera in (CAMERAS[name] for name in LCO):
         width, height = camera.field_of_view_arcmin
         rows.append(
             (

@@ -59,6 +59,13 @@ def test_files_of_one_name_do_not_overwrite_each_other(frames, tmp_path):
         ["detect", "FRAME", "-e", "NOPE"],
         ["label", "no-such-folder"],
         ["label", "FOLDER"],
+        ["label", "no-such-file.fits"],
+        ["label", "no*such.fits"],
+        ["label", "FOLDER", "--workers", "0"],
+        ["label", "FOLDER", "--gain", "-1"],
+        ["label", "FOLDER", "--read-noise", "0"],
+        ["review", "FOLDER"],
+        ["review", "FOLDER", "--accept", "a"],
         ["simulate", "no-such.yaml", "-o", "x"],
         ["train", "no-such.yaml", "-d", "FOLDER", "-o", "x"],
     ],
@@ -75,11 +82,11 @@ def test_wrong_use_is_one_line_and_status_2(arguments, frames, tmp_path, capsys,
 
 def test_two_exposures_are_no_sequence(tmp_path, capsys):
     from crcore.dataset import write_frame
-    from crcore.instruments import get_instrument
+    from crcore.instruments import get_camera
     from crcore.simulate.observe import simulate_sequence
 
     seen = simulate_sequence(
-        get_instrument("sinistro"), shape=(64, 64), exposure_s=300, n_frames=2, rng=np.random.default_rng(0)
+        get_camera("sinistro"), shape=(64, 64), exposure_s=300, n_frames=2, rng=np.random.default_rng(0)
     )
     for frame in seen.frames:
         write_frame(tmp_path / "in" / f"{frame.name}.fits.fz", frame)
@@ -88,21 +95,94 @@ def test_two_exposures_are_no_sequence(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_label_writes_sequences_and_a_manifest(tmp_path):
-    from crcore.dataset import read_sequence, write_frame
-    from crcore.instruments import get_instrument
-    from crcore.results import read_rows
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """A folder of one good and one broken run, and what ``crcore label`` made of it: folders and exit status."""
+    from crcore.dataset import write_frame
+    from crcore.instruments import get_camera
     from crcore.simulate.observe import simulate_sequence
 
-    seen = simulate_sequence(
-        get_instrument("sinistro"), shape=(256, 256), exposure_s=600, rate_factor=10, rng=np.random.default_rng(1)
-    )
-    for frame in seen.frames:
-        write_frame(tmp_path / "in" / f"{frame.name}.fits.fz", frame)
-    assert main(["label", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 0
-    row = read_rows(tmp_path / "out" / "manifest.csv")[0]
-    sequence = read_sequence(tmp_path / "out" / row["file"])
-    assert sequence.cr.sum() == row["cr_pixels"] > 0
+    folder = tmp_path_factory.mktemp("label")
+    for k in (1, 2):
+        seen = simulate_sequence(
+            get_camera("sinistro"),
+            shape=(256, 256),
+            exposure_s=600,
+            rate_factor=10,
+            rng=np.random.default_rng(k),
+            identifier=k,
+        )
+        for i, frame in enumerate(seen.frames):
+            if k == 2 and i == 1:
+                frame.header.remove("RDNOISE")
+            write_frame(folder / "in" / f"{frame.name}.fits.fz", frame)
+    status = main(["label", str(folder / "in"), "-o", str(folder / "out")])
+    return folder / "in", folder / "out", status
+
+
+def test_label_writes_sequences_sheets_and_a_manifest(labelled):
+    from crcore.dataset import read_sequence
+    from crcore.results import read_rows
+
+    _, output, status = labelled
+    assert status == 1  # one run failed, one did not
+    good, failed = read_rows(output / "manifest.csv")
+    sequence = read_sequence(output / good["file"])
+    assert sequence.cr.sum() == good["cr_pixels"] > 0
+    assert (output / good["sheet"]).stat().st_size > 20_000
+    assert good["data"] == "simulated"
+    assert "RDNOISE" in failed["left_out"]
+
+
+def test_label_takes_files_with_other_settings(labelled, tmp_path, capsys):
+    from crcore.dataset import read_sequence
+    from crcore.results import read_rows
+
+    source, _, _ = labelled
+    command = ["label", *map(str, sorted(source.iterdir())), "-o", str(tmp_path), "--no-sheets", "--border", "12"]
+    assert main([*command, "--read-noise", "9"]) == 0
+    rows = read_rows(tmp_path / "manifest.csv")
+    assert len(rows) == 2
+    sequence = read_sequence(tmp_path / rows[0]["file"])
+    assert sequence.headers[0]["RDNOISE"] == 9.0
+    assert (sequence.ignore[0, :12] & 1).all()
+    assert not (sequence.ignore[0, 12:-12, 12:-12] & 1).any()
+    assert "2 sequences" in capsys.readouterr().out
+    assert not (tmp_path / "contact_sheets").exists()
+
+
+def test_label_of_nothing_but_broken_runs_has_status_2(labelled, tmp_path, capsys):
+    source, _, _ = labelled
+    broken = sorted(map(str, source.iterdir()))[3:]
+    assert main(["label", *broken, "-o", str(tmp_path), "--no-sheets"]) == 2
+    error = capsys.readouterr().err
+    assert "failed: " in error
+    assert "RDNOISE" in error
+
+
+def test_label_of_spectra_has_no_border(labelled, tmp_path):
+    from crcore.dataset import read_sequence
+    from crcore.results import read_rows
+
+    good = sorted(map(str, labelled[0].iterdir()))[:3]
+    assert main(["label", *good, "-o", str(tmp_path), "--no-sheets", "--kind", "spectroscopy"]) == 0
+    sequence = read_sequence(tmp_path / read_rows(tmp_path / "manifest.csv")[0]["file"])
+    assert not (sequence.ignore & 1).any()
+
+
+def test_review_records_decisions_and_says_what_is_left(labelled, capsys):
+    from crcore.release import labelled_files
+    from crcore.results import read_rows
+
+    _, output, _ = labelled
+    assert main(["review", str(output)]) == 0
+    assert "1 sequences, 1 not reviewed" in capsys.readouterr().out
+    assert main(["review", str(output), "--reject", "01_3frms", "--why", "a trail"]) == 0
+    assert "rejected: masked_fits/" in capsys.readouterr().out
+    assert read_rows(output / "manifest.csv")[0]["reason"] == "a trail"
+    assert main(["review", str(output), "--accept", "01_3frms"]) == 0
+    assert "0 not reviewed" in capsys.readouterr().out
+    assert len(labelled_files(output)) == 1
 
 
 def test_help_does_not_load_torch():

@@ -7,33 +7,22 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from crcore import results
 from crcore.dataset import (
-    SimulationConfig,
     find_reference,
     open_cached,
     read_sequence,
-    simulate_dataset,
+    sha256,
+    summarise,
+    summarise_files,
     write_frame,
     write_sequence,
 )
 from crcore.errors import InputError
 from crcore.frame import Frame
-from crcore.labeling import LabelingConfig, Sequence
+from crcore.labeling import Sequence
 
 N, SHAPE = 3, (224, 240)
 NOISE = 10.0
-LABELING = LabelingConfig(border_px=8)
-CONFIG = SimulationConfig(
-    seed=7,
-    shape=(72, 80),
-    exposure_s=(600.0, 900.0),
-    rate_factor=20.0,
-    sequences={"sinistro": (1, 1, 1), "sbig6303": (1, 0, 0)},
-)
-SMALL = SimulationConfig(
-    seed=3, shape=(40, 40), exposure_s=(100.0, 101.0), rate_factor=10.0, sequences={"sinistro": (1, 0, 0)}
-)
 
 
 def made(n=N, shape=SHAPE, truth=True):
@@ -63,10 +52,6 @@ def made(n=N, shape=SHAPE, truth=True):
         catalog=Table({"x": [1.5, 2.5], "y": [3.0, 4.0]}),
         truth=rng.choice([0, 0, 1, 2], (n, *shape)).astype("u1") if truth else None,
     )
-
-
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -274,107 +259,6 @@ def test_reference_of_a_name_with_brackets_is_found(tmp_path):
     assert find_reference(tmp_path, "field[0].fits") is not None
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dataset")
-    return folder, simulate_dataset(folder, CONFIG, LABELING)
-
-
-def test_dataset_has_the_asked_sequences_in_each_split(dataset):
-    folder, rows = dataset
-    counts = {}
-    for row in rows:
-        counts[row["instrument"], row["split"]] = counts.get((row["instrument"], row["split"]), 0) + 1
-        assert (folder / row["file"]).is_file()
-        assert row["file"].startswith(f"{row['split']}/{row['instrument']}/masked_fits/")
-    assert counts == {
-        ("sinistro", "train"): 1,
-        ("sinistro", "valid"): 1,
-        ("sinistro", "test"): 1,
-        ("sbig6303", "train"): 1,
-    }
-
-
-def test_manifest_on_disk_is_what_is_returned(dataset):
-    folder, rows = dataset
-    assert results.read_rows(folder / "manifest.csv") == rows
-
-
-def test_manifest_tells_the_truth_about_each_file(dataset):
-    folder, rows = dataset
-    for row in rows:
-        sequence = read_sequence(folder / row["file"])
-        assert row["sha256"] == sha256(folder / row["file"])
-        assert row["cr_pixels"] == sequence.cr.sum()
-        assert row["pixels"] == (sequence.ignore == 0).sum()
-        assert row["sources"] == len(sequence.catalog)
-        assert row["exposure_s"] == sequence.headers[0]["EXPTIME"]
-        assert row["filter"] == sequence.headers[0]["FILTER"]
-        inside = (sequence.ignore & 3) == 0
-        assert row["true_pixels"] == ((sequence.truth == 1) & inside).sum()
-        assert row["data"] == "simulated"
-        assert sequence.simulated
-
-
-def test_exposure_times_are_whole_seconds_in_the_asked_range(dataset):
-    times = [row["exposure_s"] for row in dataset[1]]
-    assert all(600 <= t <= 900 and t == round(t) for t in times)
-    assert len(set(times)) > 1
-
-
-def test_no_field_is_in_two_sequences_let_alone_two_splits(dataset):
-    folder, rows = dataset
-    headers = [read_sequence(folder / row["file"]).headers[0] for row in rows]
-    assert len({(h["CRVAL1"], h["CRVAL2"]) for h in headers}) == len(rows)
-    assert len({h["MOLUID"] for h in headers}) == len(rows)
-    assert len({row["sha256"] for row in rows}) == len(rows)
-    first = [read_sequence(folder / row["file"]).data[0] for row in rows if row["instrument"] == "sinistro"]
-    assert all(not np.array_equal(a, b) for k, a in enumerate(first) for b in first[:k])
-
-
-def test_second_call_rewrites_no_sequence(dataset):
-    folder, rows = dataset
-    files = sorted(folder.rglob("masked_fits/*"))
-    before = {p: p.stat().st_mtime_ns for p in files}
-    assert simulate_dataset(folder, CONFIG, LABELING) == rows
-    assert {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("masked_fits/*"))} == before
-
-
-def test_manifest_is_the_same_file_after_a_second_call(tmp_path):
-    simulate_dataset(tmp_path, SMALL, LABELING)
-    before = (tmp_path / "manifest.csv").read_text()
-    simulate_dataset(tmp_path, SMALL, LABELING)
-    assert (tmp_path / "manifest.csv").read_text() == before
-
-
-def test_killed_run_goes_on_with_what_is_missing(tmp_path):
-    config = SimulationConfig(**{**vars(SMALL), "sequences": {"sinistro": (1, 1, 0)}})
-
-    def stop_after_one(jobs):
-        yield jobs[0]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        simulate_dataset(tmp_path, config, LABELING, progress=stop_after_one)
-    early = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.fits")}
-    assert len(early) == 1
-    assert not (tmp_path / "manifest.csv").exists()
-    rows = simulate_dataset(tmp_path, config, LABELING)
-    assert [row["split"] for row in rows] == ["train", "valid"]
-    assert all((tmp_path / row["file"]).exists() for row in rows)
-    assert {p: p.stat().st_mtime_ns for p in early} == early
-
-
-def test_same_seed_makes_the_same_bytes_in_another_folder(tmp_path):
-    other = SimulationConfig(**{**vars(SMALL), "seed": SMALL.seed + 1})
-    one, two, three = (
-        simulate_dataset(tmp_path / name, config, LABELING)[0]["sha256"]
-        for name, config in (("one", SMALL), ("two", SMALL), ("three", other))
-    )
-    assert one == two
-    assert one != three
-
-
 def test_bytes_of_a_sequence_do_not_depend_on_the_clock(tmp_path, monkeypatch):
     sequence = made(3, (32, 40))
     sequence.data[1, -1] = 300.0  # a row without data is constant, and constant tiles are compressed in another way
@@ -382,27 +266,6 @@ def test_bytes_of_a_sequence_do_not_depend_on_the_clock(tmp_path, monkeypatch):
         monkeypatch.setattr("time.time", lambda now=now: now)
         write_sequence(tmp_path / name, sequence)
     assert sha256(tmp_path / "a.fits") == sha256(tmp_path / "b.fits")
-
-
-def test_other_settings_make_the_files_anew(tmp_path):
-    first = simulate_dataset(tmp_path, SMALL, LABELING)
-    second = simulate_dataset(tmp_path, SMALL, LabelingConfig(border_px=9))
-    assert first[0]["key"] != second[0]["key"]
-    assert second[0]["sha256"] == sha256(tmp_path / second[0]["file"]) != first[0]["sha256"]
-
-
-def test_unknown_instrument_is_reported_with_those_there_are():
-    with pytest.raises(InputError, match="webcam.*sbig6303, sinistro, spectral"):
-        SimulationConfig(sequences={"webcam": (1, 0, 0)})
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"shape": (64,)}, {"shape": (64, 0)}, {"exposure_s": (100,)}, {"sequences": {"sinistro": (1, 1)}}],
-)
-def test_impossible_settings_are_refused(settings):
-    with pytest.raises(InputError, match=next(iter(settings))):
-        SimulationConfig(**settings)
 
 
 def test_cache_holds_the_arrays_of_the_file(tmp_path):
@@ -435,86 +298,29 @@ def test_cache_is_refreshed_when_the_file_changes(tmp_path):
     np.testing.assert_array_equal(open_cached(path)["cr"], 1 - sequence.cr)
 
 
-def test_atomic_writes_the_file_and_makes_its_folder(tmp_path):
-    with results.atomic(tmp_path / "new" / "a.txt") as part:
-        assert part.parent == tmp_path / "new"
-        part.write_text("whole")
-        assert not (tmp_path / "new" / "a.txt").exists()
-    assert (tmp_path / "new" / "a.txt").read_text() == "whole"
-    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.txt"]
+def test_checksum_is_that_of_the_bytes(written):
+    assert sha256(written[0]) == hashlib.sha256(written[0].read_bytes()).hexdigest()
 
 
-def test_atomic_gives_the_temporary_file_the_same_suffixes(tmp_path):
-    with results.atomic(tmp_path / "a.b.fits.fz") as part:
-        assert part.name.endswith(".fits.fz")
-        part.write_text("")
+def test_files_are_summed_up_by_camera_and_filter(tmp_path):
+    sequence = made(3, (32, 40))
+    for name, camera in (("a", "fa16"), ("b", "fa16"), ("c", "fa02")):
+        for i, header in enumerate(sequence.headers):
+            header.update({"INSTRUME": camera, "FILTER": "rp", "EXPTIME": 100.0 if name == "b" else 120.0 + i})
+        write_sequence(tmp_path / f"{name}.fits", sequence)
+    other, both = summarise_files(sorted(tmp_path.glob("*.fits")), "observed")
+    assert (other["camera"], both["camera"], both["data"]) == ("fa02 rp", "fa16 rp", "observed")
+    assert (other["exposures"], both["exposures"]) == (3, 6)
+    assert (other["seconds"], both["seconds"]) == ("120 to 120", "100 to 120")
+    assert both["cr_pixels"] == 2 * other["cr_pixels"] == 2 * sequence.cr.sum()
+    assert both["pixels"] == 2 * (sequence.ignore == 0).sum()
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_atomic_leaves_no_half_file_and_keeps_the_old_one_on_an_error(tmp_path, error):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-
-    def write_half():
-        with results.atomic(path) as part:
-            part.write_text("ha")
-            raise error
-
-    with pytest.raises(error):
-        write_half()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_atomic_file_has_the_permissions_of_any_other_file(tmp_path):
-    (tmp_path / "plain").touch()
-    with results.atomic(tmp_path / "a") as part:
-        part.write_text("x")
-    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_rows_come_back_with_their_types_and_all_digits(tmp_path):
+def test_simulated_rows_are_summed_up_by_class():
     rows = [
-        {"name": "a, b", "n": 3, "x": 0.1 + 0.2, "y": float(np.float64(1 / 3))},
-        {"name": 'with "quotes"', "n": -7, "x": 1e-300, "y": np.inf},
+        {"class": c, "exposure_s": e, "pixels": 10, "cr_pixels": n}
+        for c, e, n in (("1 m", 100.0, 1), ("1 m", 300.0, 2), ("2 m", 50.0, 4))
     ]
-    results.write_rows(tmp_path / "rows.csv", rows)
-    again = results.read_rows(tmp_path / "rows.csv")
-    assert again == rows
-    assert [type(v) for v in again[0].values()] == [str, int, float, float]
-
-
-def test_numpy_numbers_in_rows_keep_all_digits(tmp_path):
-    results.write_rows(tmp_path / "rows.csv", [{"x": np.float64(1 / 3), "n": np.int64(5)}])
-    assert results.read_rows(tmp_path / "rows.csv") == [{"x": 1 / 3, "n": 5}]
-
-
-def test_text_with_an_underscore_stays_text(tmp_path):
-    rows = [{"day": "2018_11"}]
-    results.write_rows(tmp_path / "rows.csv", rows)
-    assert results.read_rows(tmp_path / "rows.csv") == rows
-
-
-def test_no_rows_come_back_as_none(tmp_path):
-    results.write_rows(tmp_path / "rows.csv", [])
-    assert results.read_rows(tmp_path / "rows.csv") == []
-
-
-def test_rows_with_other_keys_are_refused_and_keep_the_old_file(tmp_path):
-    path = tmp_path / "rows.csv"
-    results.write_rows(path, [{"a": 1}])
-    with pytest.raises(ValueError, match="b"):
-        results.write_rows(path, [{"a": 2}, {"b": 3}])
-    assert results.read_rows(path) == [{"a": 1}]
-
-
-def test_json_comes_back(tmp_path):
-    content = {"x": [1, 2.5, None], "name": "a"}
-    results.write_json(tmp_path / "a.json", content)
-    assert results.read_json(tmp_path / "a.json") == content
-
-
-def test_provenance_says_how_a_result_was_made():
-    card = results.provenance(seed=5, seconds=1.26)
-    assert (card["seed"], card["seconds"], card["code"]) == (5, 1.3, results.code_hash())
-    assert card["versions"]["numpy"] == np.__version__
+    one, two = summarise(rows)
+    assert (one["camera"], one["exposures"], one["seconds"], one["cr_pixels"]) == ("LCO 1 m", 6, "100 to 300", 3)
+    assert (two["camera"], two["exposures"], two["pixels"]) == ("LCO 2 m", 3, 10)

@@ -464,3 +464,67 @@ def test_data_that_are_electrons_already_are_not_multiplied(tmp_path):
     header = fits.Header({"GAIN": 2.0, "BUNIT": "electron"})
     fits.PrimaryHDU(np.ones((3, 3), "f4"), header=header).writeto(tmp_path / "a.fits")
     assert (Frame.read(tmp_path / "a.fits").data == 1).all()
+
+
+def test_given_gain_and_read_noise_take_the_place_of_the_header(tmp_path):
+    path = plain(tmp_path / "a.fits", GAIN=2.0, RDNOISE=7.0, SATURATE=50.0)
+    frame = Frame.read(path, gain=4.0, read_noise=3.0)
+    np.testing.assert_array_equal(frame.data, IMAGE * 4.0)
+    assert (frame.saturation, frame.read_noise, frame.header["RDNOISE"]) == (200.0, 3.0, 3.0)
+    assert frame.calibrated
+
+
+def test_given_gain_counts_even_where_the_unit_is_the_electron(tmp_path):
+    path = plain(tmp_path / "a.fits", GAIN=2.0, BUNIT="electron")
+    np.testing.assert_array_equal(Frame.read(path, gain=3.0).data, IMAGE * 3.0)
+
+
+@pytest.mark.parametrize("gain", [0.0, -2.0])
+def test_given_gain_that_is_not_positive_is_reported(tmp_path, gain):
+    with pytest.raises(InputError, match="must be positive"):
+        Frame.read(plain(tmp_path / "a.fits"), gain=gain)
+
+
+@pytest.mark.parametrize(
+    ("cards", "calibrated"),
+    [
+        ({}, False),
+        ({"GAIN": 2.0}, True),
+        ({"GAIN": "N/A"}, False),
+        ({"BUNIT": "electron"}, True),
+        ({"BUNIT": " ELECTRONS "}, True),
+        ({"BUNIT": "adu"}, False),
+    ],
+)
+def test_frame_knows_whether_its_data_are_electrons(tmp_path, cards, calibrated):
+    frame = Frame.read(plain(tmp_path / "a.fits", **cards))
+    assert frame.calibrated is calibrated
+    if not calibrated:
+        np.testing.assert_array_equal(frame.data, IMAGE)
+
+
+def lick(path, amplifiers=2, cover=3, **cards):
+    """Two rows of six pixels, then the overscan of each amplifier: 10 and 20, in the second row one more."""
+    light = np.arange(12.0).reshape(2, 6) + 1
+    bias = [10.0, 20.0][:amplifiers]
+    image = light + np.repeat(bias, 6 // amplifiers)
+    overscan = np.repeat(bias, cover) * np.ones((2, 1))
+    image[1] += 1
+    overscan[1] += 1
+    data = np.hstack([image, overscan]).astype("f4")
+    return plain(path, data, **({"COVER": cover, "AMPSROW": amplifiers, "DATASEC": "[1:6,1:2]"} | cards)), light
+
+
+@pytest.mark.parametrize("amplifiers", [1, 2])
+def test_overscan_of_each_lick_amplifier_is_subtracted_row_by_row(tmp_path, amplifiers):
+    path, light = lick(tmp_path / "a.fits", amplifiers, GAIN=1.5, SATURATE=100.0)
+    frame = Frame.read(path)
+    np.testing.assert_allclose(frame.data, 1.5 * light)
+    assert (frame.offset, frame.full_shape) == ((0, 0), (2, 6 + 3 * amplifiers))
+    assert frame.saturation < 150.0
+
+
+@pytest.mark.parametrize("cards", [{"COVER": 4}, {"AMPSROW": 0}, {"DATASEC": "none"}, {"COVER": "3"}])
+def test_columns_that_do_not_add_up_are_not_taken_for_lick_overscan(tmp_path, cards):
+    frame = Frame.read(lick(tmp_path / "a.fits", **cards)[0])
+    assert frame.shape == (2, 12)

@@ -1,4 +1,4 @@
-"""Real exposures, where there are any: set CRCORE_DATA to a folder with lco-0m4 and truth in it."""
+"""Real exposures, where there are any: set CRCORE_DATA to a folder with lco-0m4, lowell-nasa42 and truth in it."""
 
 import warnings
 from pathlib import Path
@@ -7,39 +7,67 @@ import pytest
 
 from crcore import dataset, labeling
 from crcore.detection import NetworkDetector
-from crcore.frame import Frame
 from crcore.metrics import PixelScores
 from crcore.paths import user_data
 from crcore.rivals import ReleasedCosmicConn
 from crcore.sequences import find_sequences
 
 
-@pytest.fixture(scope="module")
-def sequences():
+def runs_of(name):
+    """The folder of real data, and the runs of visits in one folder of it."""
     folder = user_data()
-    if folder is None or not (Path(folder) / "lco-0m4").is_dir():
-        pytest.skip("no real LCO sequences: set CRCORE_DATA to a folder with lco-0m4/ and truth/")
-    groups, _ = find_sequences(Path(folder) / "lco-0m4", min_exposure_s=5)
-    chosen = [g for g in groups if "0389" in g[0].name or "0333" in g[0].name]
-    if len(chosen) != 2:
-        pytest.skip("the real LCO sequences are other ones than these tests know")
+    if folder is None or not (Path(folder) / name).is_dir():
+        pytest.skip(f"no real exposures: set CRCORE_DATA to a folder with {name}/ and truth/")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old headers
-        return [
-            labeling.label_sequence(
-                [Frame.read(p) for p in g], truth=[dataset.find_reference(folder, p.name) for p in g]
-            )
-            for g in chosen
-        ]
+        return folder, find_sequences(Path(folder) / name, min_exposure_s=5)[0]
 
 
-def test_labels_agree_with_the_reference(sequences):
-    use = [(s.ignore == 0) & (s.truth != 2) for s in sequences]
-    found = sum(((s.cr > 0) & u).sum() for s, u in zip(sequences, use, strict=True))
-    true = sum(((s.truth == 1) & u).sum() for s, u in zip(sequences, use, strict=True))
-    both = sum(((s.cr > 0) & (s.truth == 1) & u).sum() for s, u in zip(sequences, use, strict=True))
-    assert both / true > 0.90
-    assert both / found > 0.85
+def label(folder, runs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        labelled = labeling.label_files(runs, reference=lambda path: dataset.find_reference(folder, path.name))
+        results = [result for _, result in labelled]
+    errors = [r for r in results if not isinstance(r, labeling.Sequence)]
+    assert errors == []
+    return results
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    folder, runs = runs_of("lco-0m4")
+    chosen = [r for r in runs if "0389" in r[0].name or "0333" in r[0].name]
+    if len(chosen) != 2:
+        pytest.skip("the real LCO sequences are other ones than these tests know")
+    return label(folder, chosen)
+
+
+def recall_and_purity(sequences):
+    found = true = both = 0
+    for s in sequences:
+        use = (s.ignore == 0) & (s.truth != 2)
+        found += ((s.cr > 0) & use).sum()
+        true += ((s.truth == 1) & use).sum()
+        both += ((s.cr > 0) & (s.truth == 1) & use).sum()
+    assert true > 200
+    return both / true, both / found
+
+
+def test_labels_of_lco_frames_agree_with_the_reference(sequences):
+    recall, purity = recall_and_purity(sequences)
+    assert recall >= 0.90
+    assert purity >= 0.85
+
+
+def test_labels_of_lowell_frames_agree_with_the_reference():
+    folder, runs = runs_of("lowell-nasa42")
+    if [len(run) for run in runs] != [12]:
+        pytest.skip("the real Lowell frames are other ones than this test knows")
+    (sequence,) = label(folder, runs)
+    assert sorted({int((t != 2).any()) for t in sequence.truth}) == [0, 1]  # only some have a reference
+    recall, purity = recall_and_purity([sequence])
+    assert recall >= 0.90
+    assert purity >= 0.85
 
 
 @pytest.mark.parametrize(("make", "least"), [(ReleasedCosmicConn, 0.99), (NetworkDetector, 0.95)])

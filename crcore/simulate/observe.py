@@ -1,4 +1,4 @@
-"""Exposures and sequences: the sky and the rays, through seeing, detector and electronics."""
+"""Exposures and sequences: a sky or a spectrum, and rays, through seeing, detector and electronics."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,19 @@ from astropy.wcs import WCS
 from scipy import ndimage
 
 from crcore.frame import Frame
-from crcore.simulate import rays, sky
+from crcore.simulate import movers, rays, recorded, sky, spectra
+from crcore.simulate.detector import expose, random_detector, saturation_level
+from crcore.simulate.psf import PHASES, draw_psf
 
-__all__ = ["SimulatedSequence", "expose", "ray_truth", "simulate_sequence"]
+__all__ = ["SimulatedSequence", "ray_truth", "simulate_sequence"]
 
 #: bits of a simulated frame's truth mask
 TRUTH_RAY, TRUTH_FAINT = 1, 2
+
+#: collecting area of a telescope class in that of the 1 m
+_AREA = {"0.4 m": 0.16, "2 m": 4.0, "2.4 m": 5.8, "8 m": 64.0}
+#: shares of exposures that a satellite crosses, and of fields with an asteroid
+STREAK_SHARE, ASTEROID_SHARE = 0.02, 0.1
 
 
 @dataclass(frozen=True)
@@ -29,11 +36,14 @@ class SimulatedSequence:
         uint8 masks, one a frame: bit 1 a ray (`ray_truth`), bit 2 its faint tail.
     n_rays : tuple of int
         Particles in each frame.
+    charge : tuple of numpy.ndarray
+        Charge of the rays in each frame, electrons, float32, (H, W).
     """
 
     frames: tuple[Frame, ...]
     truth: tuple[np.ndarray, ...]
     n_rays: tuple[int, ...]
+    charge: tuple[np.ndarray, ...] = ()
 
 
 def ray_truth(charge_e, noise_e):
@@ -65,63 +75,27 @@ def ray_truth(charge_e, noise_e):
     return truth
 
 
-def expose(expected_e, charge_e, instrument, rng, *, hot_e=None):
-    """Turn expected electrons and ray charge into what the camera writes, in electrons.
+def simulate_sequence(
+    instrument,
+    *,
+    shape,
+    exposure_s,
+    rng,
+    n_frames=3,
+    identifier=0,
+    rate_factor=1.0,
+    field=None,
+    crossings=True,
+    footprints=None,
+):
+    """Observe a random field, or take a random spectrum, several times in a row, as one LCO molecule does.
 
-    Poisson noise, full wells that bleed along columns, read noise, whole ADU.
-
-    Parameters
-    ----------
-    expected_e, charge_e : numpy.ndarray, shape (H, W)
-        Light (and dark current), and charge of the rays.
-    instrument : crcore.instruments.Instrument
-    rng : numpy.random.Generator
-    hot_e : numpy.ndarray, optional
-        Extra charge of hot pixels.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, (H, W), electrons; bias subtracted.
-    """
-    light = expected_e if hot_e is None else expected_e + hot_e
-    collected = rng.poisson(light).astype(np.float32) + charge_e
-    collected = _bleed(collected, instrument.saturation_e)
-    signal = collected + rng.normal(0.0, instrument.read_noise_e, collected.shape).astype(np.float32)
-    adu = np.round(signal / np.float32(instrument.gain_e_per_adu))
-    return (adu * np.float32(instrument.gain_e_per_adu)).astype(np.float32)
-
-
-def saturation_level(instrument):
-    """What headers call saturated (electrons): the full well less noise and rounding, so full pixels exceed it."""
-    return instrument.saturation_e - 5 * instrument.read_noise_e - instrument.gain_e_per_adu
-
-
-def _bleed(charge, full_well):
-    """Spill charge above the full well up and down its column until it fits."""
-    over = charge > full_well
-    for column in np.flatnonzero(over.any(axis=0)):
-        line = charge[:, column]
-        for direction in (1, -1):
-            excess = 0.0
-            share = np.maximum(line - full_well, 0.0) / 2
-            order = range(len(line)) if direction == 1 else range(len(line) - 1, -1, -1)
-            for row in order:
-                if excess > 0 and line[row] < full_well:
-                    moved = min(excess, full_well - line[row])
-                    line[row] += moved
-                    excess -= moved
-                excess += share[row]
-        charge[:, column] = np.minimum(line, full_well)
-    return charge
-
-
-def simulate_sequence(instrument, *, shape, exposure_s, rng, n_frames=3, identifier=0, rate_factor=1.0):
-    """Observe a random field several times in a row, as one LCO molecule does.
+    Between exposures pointing, seeing, transparency and sky change a little. Chip, field and
+    filter stay the same.
 
     Parameters
     ----------
-    instrument : crcore.instruments.Instrument
+    instrument : crcore.instruments.Camera
         The camera.
     shape : tuple of int
         Rows and columns of the frames (a sub-frame of the camera's).
@@ -135,49 +109,50 @@ def simulate_sequence(instrument, *, shape, exposure_s, rng, n_frames=3, identif
         Goes into the headers as molecule number and into the file names.
     rate_factor : float, optional
         Multiplies the natural rate of rays.
+    field : str, optional
+        Kind of sky (`crcore.simulate.sky.FIELD_KINDS`); one of the camera's by default.
+    crossings : bool, optional
+        Let satellites, aeroplanes and asteroids cross the field: they are no rays.
+    footprints : list of numpy.ndarray, optional
+        Recorded rays (`crcore.simulate.recorded`) to inject in place of simulated ones, as many.
 
     Returns
     -------
     SimulatedSequence
     """
-    sky_rate = 10 ** rng.uniform(-1.0, 0.9) * (instrument.pixel_scale_arcsec / 0.4) ** 2  # e/s/px, dark to bright time
-    field = sky.random_field(
-        shape,
-        sky_e=sky_rate * exposure_s,
-        stars_per_mpix=10 ** rng.uniform(1.8, 3.5),
-        galaxies_per_mpix=10 ** rng.uniform(0.5, 1.6),
-        rng=rng,
-    )
-    # KAF chips and small telescopes: the optics of the 0.4 m never give under 1.8".
-    seeing = max(rng.lognormal(np.log(1.7), 0.25), 1.8 if instrument.telescope_class == "0.4 m" else 0.9)
-    beta = rng.uniform(2.6, 4.5)
-    ellipticity = rng.normal(0, 0.03, 2)
-    hot = _hot_pixels(shape, instrument, exposure_s, rng)
+    imaging = instrument.kind == "imaging"
+    scene = _Imaging(instrument, shape, exposure_s, field, crossings, rng) if imaging else None
+    spectrum = None if imaging else spectra.random_spectrum(instrument, shape, exposure_s=exposure_s, rng=rng)
+    chip = random_detector(instrument, shape, rng)
     tilt = np.arccos(rng.uniform(0.5, 1.0))
     # Fig 2 spans November 2018 to December 2019.
     start = Time("2018-11-01T00:00:00", scale="utc") + TimeDelta(float(rng.uniform(0, 425 * 86400)), format="sec")
     pointing = (float(rng.uniform(0, 360)), float(np.degrees(np.arcsin(rng.uniform(-0.9, 0.9)))))
-    filter_name = str(rng.choice(["gp", "rp", "ip", "B", "V"]))
-    frames, truths, counts = [], [], []
+    filter_name = str(rng.choice(["gp", "rp", "ip", "B", "V"])) if imaging else "air"
+    frames, truths, counts, charges = [], [], [], []
     drift = np.zeros(2)
     for number in range(1, n_frames + 1):
-        fwhm_px = seeing * rng.lognormal(0, 0.05) / instrument.pixel_scale_arcsec
-        psf = sky.draw_psf(fwhm_px, beta=beta, ellipticity=tuple(ellipticity + rng.normal(0, 0.01, 2)))
-        shift = np.round(drift * sky.PHASES) / sky.PHASES
-        expected = sky.render(
-            field,
-            shape,
-            psf=psf,
-            shift_px=tuple(shift),
-            transparency=rng.normal(1, 0.01),
-            sky_factor=rng.normal(1, 0.02),
-        )
+        begin = (number - 1) * (exposure_s + 30.0)
+        shift = np.round(drift * PHASES) / PHASES
+        if imaging:
+            expected, fwhm_px = scene.expose(shift, begin, rng)
+        else:
+            fwhm_px = float(np.mean(instrument.fwhm_px))
+            expected = spectra.render(
+                spectrum,
+                shape,
+                shift_px=tuple(rng.normal(0, 0.04, 2)),
+                throughput=rng.lognormal(0, 0.08),
+                seeing_factor=rng.lognormal(0, 0.04),
+                sky_factor=rng.normal(1, 0.03),
+            )
         expected += instrument.dark_e_per_s * exposure_s
         charge, n_rays = rays.rays_in_exposure(
             instrument, shape, exposure_s, rng, rate_factor=rate_factor, tilt_rad=tilt
         )
-        data = expose(expected, charge, instrument, rng, hot_e=hot)
-        noise = np.sqrt(expected + instrument.read_noise_e**2)
+        if footprints is not None:
+            charge, n_rays = recorded.inject_rays(shape, footprints, n_rays, rng)
+        data = expose(expected, charge, chip, rng, exposure_s=exposure_s)
         header = _header(
             instrument,
             shape=shape,
@@ -185,47 +160,89 @@ def simulate_sequence(instrument, *, shape, exposure_s, rng, n_frames=3, identif
             number=number,
             total=n_frames,
             identifier=identifier,
-            when=start + TimeDelta((number - 1) * (exposure_s + 30.0), format="sec"),
-            pointing=pointing,
+            when=start + TimeDelta(begin, format="sec"),
+            pointing=pointing if imaging else None,
             shift=shift,
             filter_name=filter_name,
             fwhm_arcsec=fwhm_px * instrument.pixel_scale_arcsec,
         )
+        header["FIELD"] = (scene.kind if imaging else instrument.kind, "kind of field")
+        header["OPTICS"] = (scene.optics["kind"] if imaging else "", "kind of point-spread function")
         frames.append(
             Frame(
                 data,
                 read_noise=instrument.read_noise_e,
                 saturation=saturation_level(instrument),
-                bad=np.zeros(shape, dtype=bool),
+                bad=chip.bad,
                 header=header,
                 name=header["ORIGNAME"],
             )
         )
-        truths.append(ray_truth(charge, noise))
+        truths.append(ray_truth(charge / chip.flat, chip.noise_e(expected)))
         counts.append(n_rays)
+        charges.append(charge)
         drift = drift + rng.normal(0, 0.7, 2)
-    return SimulatedSequence(tuple(frames), tuple(truths), tuple(counts))
+    return SimulatedSequence(tuple(frames), tuple(truths), tuple(counts), tuple(charges))
 
 
-def _hot_pixels(shape, instrument, exposure_s, rng):
-    """Charge of hot pixels: the same pixels in every exposure, 1 in 30,000, up to thousands of electrons."""
-    hot = np.zeros(shape, dtype=np.float32)
-    n = rng.poisson(shape[0] * shape[1] / 30_000)
-    where = rng.integers(0, shape[0], n), rng.integers(0, shape[1], n)
-    hot[where] = exposure_s * 10 ** rng.uniform(-0.5, 1.2, n) * instrument.read_noise_e / 10
-    return hot
+class _Imaging:
+    """A field, the optics it is seen through, and what crosses it."""
+
+    def __init__(self, camera, shape, exposure_s, kind, crossings, rng):
+        self.camera, self.shape, self.exposure_s, self.crossings = camera, shape, exposure_s, crossings
+        space = camera.site == "orbit"
+        per_px = (camera.pixel_scale_arcsec / 0.4) ** 2 * _AREA.get(camera.telescope_class, 1.0)
+        # e/s/px, from dark to bright time; above the atmosphere: zodiacal light.
+        sky_rate = 10 ** rng.uniform(-1.5, -0.8) if space else 10 ** rng.uniform(-1.0, 0.9) * per_px
+        self.sky_e = min(sky_rate * exposure_s, 0.4 * camera.saturation_e)  # observers stop before
+        self.noise_e = float(np.sqrt(self.sky_e + camera.read_noise_e**2))
+        self.kind = kind or str(rng.choice(camera.fields))
+        self.fwhm_px = float(np.exp(rng.uniform(*np.log(camera.fwhm_px))))
+        self.field = sky.random_field(
+            shape,
+            sky_e=self.sky_e,
+            stars_per_mpix=10 ** rng.uniform(1.8, 3.5),
+            galaxies_per_mpix=10 ** rng.uniform(0.5, 1.6),
+            rng=rng,
+            kind=self.kind,
+            fwhm_px=self.fwhm_px,
+        )
+        self.optics = {
+            "kind": str(rng.choice(camera.optics)),
+            "beta": rng.uniform(2.6, 4.5),
+            "angle_deg": rng.uniform(0, 180),
+            "strength": rng.uniform(0.3, 1.5),
+        }
+        self.ellipticity = rng.normal(0, 0.03, 2)
+        self.wander = 0.01 if space else 0.05  # of the width, from exposure to exposure
+        asteroid = crossings and rng.random() < ASTEROID_SHARE
+        self.asteroid = movers.random_asteroid(shape, self.noise_e, exposure_s, rng) if asteroid else None
+
+    def expose(self, shift, begin_s, rng):
+        """Expected electrons (H, W) of an exposure, and its FWHM in pixels."""
+        fwhm_px = self.fwhm_px * rng.lognormal(0, self.wander)
+        psf = draw_psf(fwhm_px, ellipticity=tuple(self.ellipticity + rng.normal(0, 0.01, 2)), **self.optics)
+        expected = sky.render(
+            self.field,
+            self.shape,
+            psf=psf,
+            shift_px=tuple(shift),
+            transparency=rng.normal(1, 0.01),
+            sky_factor=rng.normal(1, 0.02),
+        )
+        if self.asteroid is not None:
+            movers.add_asteroid(
+                expected, self.asteroid, psf, begin_s=begin_s, exposure_s=self.exposure_s, shift_px=shift
+            )
+        if self.crossings and rng.random() < STREAK_SHARE:
+            movers.add_streak(expected, movers.random_streak(self.shape, self.noise_e, rng), fwhm_px)
+        return expected, fwhm_px
 
 
 def _header(
     instrument, *, shape, exposure_s, number, total, identifier, when, pointing, shift, filter_name, fwhm_arcsec
 ):
     """The keywords of an LCO ``e91`` frame that labeling and detection read."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = pointing
-    wcs.wcs.crpix = [shape[1] / 2 + 0.5 + shift[1], shape[0] / 2 + 0.5 + shift[0]]
-    scale = instrument.pixel_scale_arcsec / 3600
-    wcs.wcs.cd = [[-scale, 0.0], [0.0, scale]]
     camera = f"sim-{instrument.telescope_id}"
     header = fits.Header()
     header["SIMULATE"] = (True, "simulated by crcore: not an observation")
@@ -235,7 +252,7 @@ def _header(
     header["SITEID"] = "sim"
     header["TELID"] = instrument.telescope_id
     header["OBJECT"] = f"simulated field {identifier}"
-    header["OBSTYPE"] = "EXPOSE"
+    header["OBSTYPE"] = "EXPOSE" if pointing else "SPECTRUM"
     header["RLEVEL"] = (91, "electrons, bias and dark subtracted, flat")
     header["FILTER"] = filter_name
     header["EXPTIME"] = (exposure_s, "s")
@@ -249,6 +266,14 @@ def _header(
     header["SATURATE"] = (saturation_level(instrument), "electrons")
     header["L1FWHM"] = (fwhm_arcsec, "arcsec")
     header["PIXSCALE"] = (instrument.pixel_scale_arcsec, "arcsec per pixel")
+    if pointing is None:
+        return header
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = pointing
+    wcs.wcs.crpix = [shape[1] / 2 + 0.5 + shift[1], shape[0] / 2 + 0.5 + shift[0]]
+    scale = instrument.pixel_scale_arcsec / 3600
+    wcs.wcs.cd = [[-scale, 0.0], [0.0, scale]]
     header["WCSERR"] = (0, "0: the astrometric solution is good")
     header.update(wcs.to_header())
     return header

@@ -1,59 +1,55 @@
-"""Cosmic rays as a CCD records them: muons, delta rays, Compton electrons.
+"""Cosmic rays as a CCD records them: muons or protons, delta rays, Compton electrons.
 
 A ray is followed through the silicon in short steps. Each step frees charge,
 each bit of charge drifts to the surface and spreads on its way, and the pixels
 collect what lands on them. Only the physics below is put in; track lengths,
 straight tracks, worms and spots come out of it.
 
-- Muons arrive with intensity proportional to cos²(zenith angle), about one per
-  cm² and minute through a horizontal plane at sea level (Particle Data Group,
+- On the ground muons arrive with intensity proportional to cos²(zenith angle), about
+  one per cm² and minute through a horizontal plane at sea level (Particle Data Group,
   Review of Particle Physics 2024, section 30.3.1), more at altitude.
+- In orbit protons arrive from everywhere, 0.96 rays per s and cm² (Miles et al. 2020,
+  arXiv:2006.00909).
 - The energy a fast particle leaves in a thin layer follows Landau's
-  distribution (PDG section 34.2.9, equation 34.12, with the density effect).
-- Electrons freed by gamma rays of the surroundings slow down by the Bethe
-  formula and scatter by Highland's (PDG equation 34.16): they curl up into worms
-  whose charge grows towards their end.
+  distribution (PDG section 34.2.9, equations 34.11 and 34.12, with the density effect).
+- Electrons that it knocks on with more than 20 keV, and those freed by gamma rays of
+  the surroundings, are followed on their own (`crcore.simulate.electrons`).
 - 3.65 eV free one electron-hole pair in silicon (Janesick 2001,
   doi:10.1117/3.374903).
 """
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
-__all__ = ["Track", "charge_map", "compton_electrons", "landau_loss_ev", "muon_flux", "muons", "rays_in_exposure"]
+from crcore.simulate.electrons import (
+    ELECTRON_MASS_EV,
+    EV_PER_ELECTRON,
+    XI_EV_PER_UM,
+    Track,
+    compton_electrons,
+    follow_electrons,
+)
+from crcore.simulate.losses import bound_electrons_ev, landau_loss_ev
 
-EV_PER_ELECTRON = 3.65
-ELECTRON_MASS_EV = 0.511e6
-XI_EV_PER_UM = 17.8  # (K/2)(Z/A) rho for silicon, beta = 1
-PLASMA_EV = 31.05
-MEAN_EXCITATION_EV = 173.0
-RADIATION_LENGTH_UM = 93_700.0
-SCIPY_LANDAU_MODE = -0.42931453
+__all__ = [
+    "Track",
+    "charge_map",
+    "compton_electrons",
+    "landau_loss_ev",
+    "muon_flux",
+    "muons",
+    "proton_energies_ev",
+    "protons",
+    "rays_in_exposure",
+    "tilted_flux_ratio",
+]
 
-
-@dataclass(frozen=True)
-class Track:
-    """The path of one particle inside the silicon.
-
-    Attributes
-    ----------
-    x_um, y_um, depth_um : numpy.ndarray, shape (n,)
-        Positions of the charge; ``depth_um`` is measured from the surface that
-        collects it.
-    charge_e : numpy.ndarray, shape (n,)
-        Electrons freed at each position.
-    kind : str
-        ``"muon"`` or ``"electron"``.
-    """
-
-    x_um: np.ndarray
-    y_um: np.ndarray
-    depth_um: np.ndarray
-    charge_e: np.ndarray
-    kind: str
+PROTON_MASS_EV = 938.272e6
+ORBIT_RAYS_PER_S_CM2 = 0.96  # Miles et al. 2020, arXiv:2006.00909
+DELTA_EV = 20e3  # electrons knocked on with more are followed: they get 5 um far
+_CHUNK = 2_000_000  # shares of charge worked on at a time
 
 
 def muon_flux(altitude_m):
@@ -79,31 +75,6 @@ def tilted_flux_ratio(tilt_rad):
     return float((cos[:, None] ** 2 * projected).mean() / (cos**3).mean())
 
 
-def landau_loss_ev(path_um, rng):
-    """Energy that a minimum-ionising particle leaves on each path, in eV.
-
-    Parameters
-    ----------
-    path_um : numpy.ndarray
-        Lengths of the steps. Landau's law is stable under addition, so the sum
-        over steps has the distribution of the whole path.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    numpy.ndarray
-        Losses in eV, never negative. Energies that only a delta ray longer
-        than the detector is thick could carry are cut at 60 keV a step.
-    """
-    xi = XI_EV_PER_UM * np.maximum(path_um, 1e-6)
-    most_probable = xi * (np.log(2 * ELECTRON_MASS_EV * xi / PLASMA_EV**2) + 0.2)
-    # scipy's Landau is the stable law of unit scale: Landau's own unit is pi/2 wider, its peak at SCIPY_LANDAU_MODE.
-    standard = stats.landau.rvs(size=np.shape(path_um), random_state=rng) - SCIPY_LANDAU_MODE
-    loss = most_probable + xi * np.pi / 2 * standard
-    return np.clip(loss, 0.0, 60e3)
-
-
 def _muon_directions(n, tilt_rad, rng):
     """Unit vectors (n, 3) of muons through a plane tilted from the horizontal by ``tilt_rad``."""
     kept = []
@@ -115,7 +86,7 @@ def _muon_directions(n, tilt_rad, rng):
         sin_zenith = np.sqrt(1 - cos_zenith**2)
         lab = np.stack([sin_zenith * np.cos(azimuth), sin_zenith * np.sin(azimuth), cos_zenith], axis=1)
         c, s = np.cos(tilt_rad), np.sin(tilt_rad)
-        ccd = np.stack([lab[:, 0] * c - lab[:, 2] * s, lab[:, 1], lab[:, 0] * s + lab[:, 2] * c], axis=1)
+        ccd = np.stack([lab[:, 1], lab[:, 0] * c - lab[:, 2] * s, lab[:, 0] * s + lab[:, 2] * c], axis=1)
         accepted = ccd[rng.random(tries) < np.abs(ccd[:, 2])]  # the plane's projected area
         kept.append(accepted[:missing])
         missing -= len(kept[-1])
@@ -135,7 +106,7 @@ def muons(n, *, size_um, thickness_um, tilt_rad, rng, step_um=2.0):
         Thickness of the silicon; the path is ``thickness / |cos|``.
     tilt_rad : float
         Angle between the detector's normal and the vertical (the telescope's
-        zenith distance).
+        zenith distance); it tilts towards rows, so that tracks follow columns.
     rng : numpy.random.Generator
         Source of randomness.
     step_um : float, optional
@@ -144,138 +115,118 @@ def muons(n, *, size_um, thickness_um, tilt_rad, rng, step_um=2.0):
     Returns
     -------
     list of Track
+        The muons, then the electrons they knocked on.
+
+    Examples
+    --------
+    >>> tracks = muons(3, size_um=(900, 900), thickness_um=15, tilt_rad=0, rng=np.random.default_rng(1))
+    >>> [t.kind for t in tracks]
+    ['muon', 'muon', 'muon']
     """
-    tracks = []
-    for direction in _muon_directions(n, tilt_rad, rng):
-        path = min(thickness_um / max(abs(direction[2]), 1e-4), float(np.hypot(*size_um)))
-        steps = max(2, int(np.ceil(path / step_um)))
-        along = (np.arange(steps) + 0.5) / steps
-        charge = landau_loss_ev(np.full(steps, path / steps), rng) / EV_PER_ELECTRON
-        y0, x0 = rng.uniform(0, size_um[0]), rng.uniform(0, size_um[1])
-        azimuth = np.arctan2(direction[1], direction[0])
-        run = np.sqrt(max(path**2 - thickness_um**2, 0.0))
-        tracks.append(
-            Track(
-                x0 + run * np.cos(azimuth) * along,
-                y0 + run * np.sin(azimuth) * along,
-                thickness_um * along,
-                charge,
-                "muon",
-            )
-        )
-        tracks.extend(_delta_rays(tracks[-1], path, thickness_um, rng))
-    return tracks
+    return _cross(
+        _muon_directions(n, tilt_rad, rng),
+        np.ones(n),
+        size_um=size_um,
+        thickness_um=thickness_um,
+        rng=rng,
+        step_um=step_um,
+        kind="muon",
+    )
 
 
-def _delta_rays(track, path_um, thickness_um, rng, threshold_ev=60e3):
-    """Electrons knocked on with more than ``threshold_ev``: K/E² per length (PDG 34.2.6)."""
-    n = rng.poisson(XI_EV_PER_UM * path_um / threshold_ev)
-    if n == 0:
-        return []
-    start = rng.integers(0, len(track.x_um), n)
-    energy = threshold_ev / (1 - rng.random(n) * (1 - threshold_ev / 5e6))
-    origin = np.stack([track.x_um[start], track.y_um[start], track.depth_um[start]], axis=1)
-    return _follow_electrons(energy, origin, thickness_um, rng)
+def proton_energies_ev(n, rng, *, modulation_ev=600e6, least_ev=0.1e9, most_ev=10e9):
+    """Kinetic energies of galactic cosmic-ray protons.
 
+    The interstellar spectrum in the force field of the Sun (Usoskin et al. 2005,
+    doi:10.1029/2005JA011250, equations 1 and 2). The Earth's field keeps slow
+    primaries from low orbits; secondaries of the same energies, made in the
+    atmosphere and the spacecraft, come in their place.
 
-def compton_electrons(n, *, size_um, thickness_um, rng):
-    """Follow ``n`` electrons freed by ambient gamma rays: worms, and spots where they are slow.
-
-    The gamma rays are those of potassium-40, the thorium and the uranium series
-    and what concrete scatters of them (0.05 to 2.6 MeV, about 1/E); the electron's
-    energy follows the Klein-Nishina formula. Parameters as in `muons`.
+    Parameters
+    ----------
+    n : int
+        How many.
+    rng : numpy.random.Generator
+        Source of randomness.
+    modulation_ev : float, optional
+        Modulation potential, that of a middling Sun.
+    least_ev, most_ev : float, optional
+        Range of energies.
 
     Returns
     -------
-    list of Track
+    numpy.ndarray
+        Energies in eV.
     """
-    gamma = 0.05e6 * (2.6e6 / 0.05e6) ** rng.random(n)
-    energy = _klein_nishina_electron_ev(gamma, rng)
-    origin = rng.random((n, 3)) * np.array([size_um[1], size_um[0], thickness_um])
-    # Most electrons come in from the package above or below rather than from the thin silicon.
-    from_outside = rng.random(n) < 0.5
-    origin[from_outside, 2] = np.where(rng.random(n) < 0.5, 0.0, thickness_um)[from_outside]
-    return _follow_electrons(energy, origin, thickness_um, rng)
+    edges = np.geomspace(least_ev, most_ev, 401)
+    middle = np.sqrt(edges[1:] * edges[:-1])
+    outside = middle + modulation_ev
+    momentum2 = outside * (outside + 2 * PROTON_MASS_EV)
+    rigidity = np.sqrt(momentum2) / 1e9
+    flux = rigidity**-2.78 / (1 + 0.4866 * rigidity**-2.51) * middle * (middle + 2 * PROTON_MASS_EV) / momentum2
+    total = np.concatenate([[0.0], np.cumsum(flux * np.diff(edges))])
+    return np.interp(rng.random(n) * total[-1], total, edges)
 
 
-def _klein_nishina_electron_ev(gamma_ev, rng):
-    """Energy of the recoil electron for each photon, by rejection from the Klein-Nishina formula."""
-    energy = np.zeros_like(gamma_ev)
-    open_ = np.arange(len(gamma_ev))
-    while len(open_):
-        k = gamma_ev[open_] / ELECTRON_MASS_EV
-        cos = rng.uniform(-1, 1, len(open_))
-        ratio = 1 / (1 + k * (1 - cos))
-        weight = ratio**2 * (ratio + 1 / ratio - (1 - cos**2)) / 2
-        take = rng.random(len(open_)) < weight
-        energy[open_[take]] = (gamma_ev[open_] * (1 - ratio))[take]
-        open_ = open_[~take]
-    return np.maximum(energy, 500.0)
+def protons(n, *, size_um, thickness_um, rng, step_um=2.0):
+    """Follow ``n`` protons that come from everywhere, as in orbit.
 
-
-def _stopping_power_ev_per_um(energy_ev):
-    """Bethe's formula for electrons in silicon (Berger & Seltzer form without shell terms)."""
-    tau = np.maximum(energy_ev, 1e3) / ELECTRON_MASS_EV
-    beta2 = 1 - 1 / (tau + 1) ** 2
-    f = 1 - beta2 + (tau**2 / 8 - (2 * tau + 1) * np.log(2)) / (tau + 1) ** 2
-    bethe = np.log(tau**2 * (tau + 2) / (2 * (MEAN_EXCITATION_EV / ELECTRON_MASS_EV) ** 2)) + f
-    return XI_EV_PER_UM / beta2 * np.maximum(bethe, 1.0)
-
-
-def _follow_electrons(energy_ev, origin_um, thickness_um, rng, max_steps=400):
-    """Let electrons slow down and scatter until they stop or leave; all of them step together."""
-    n = len(energy_ev)
-    if n == 0:
-        return []
-    energy = np.array(energy_ev, dtype=float)
-    position = np.array(origin_um, dtype=float)
-    cos = rng.uniform(-1, 1, n)
+    The flux through a plane goes as the cosine of incidence: few graze it, but those
+    leave the long, shallow tracks. Slow protons leave more charge. Parameters and
+    result as in `muons`.
+    """
+    cos = np.sqrt(1 - rng.random(n))
     azimuth = rng.uniform(0, 2 * np.pi, n)
     sin = np.sqrt(1 - cos**2)
-    direction = np.stack([sin * np.cos(azimuth), sin * np.sin(azimuth), cos], axis=1)
-    outward = ((position[:, 2] <= 0) & (direction[:, 2] < 0)) | (
-        (position[:, 2] >= thickness_um) & (direction[:, 2] > 0)
+    gamma = 1 + proton_energies_ev(n, rng) / PROTON_MASS_EV
+    return _cross(
+        np.stack([sin * np.cos(azimuth), sin * np.sin(azimuth), cos], axis=1),
+        np.sqrt(1 - 1 / gamma**2),
+        size_um=size_um,
+        thickness_um=thickness_um,
+        rng=rng,
+        step_um=step_um,
+        kind="proton",
     )
-    direction[outward, 2] *= -1
-    index, places, charges = [], [], []
-    alive = np.arange(n)
-    for _ in range(max_steps):
-        if len(alive) == 0:
-            break
-        power = _stopping_power_ev_per_um(energy[alive])
-        step = np.clip(0.08 * energy[alive] / power, 0.2, 4.0)
-        spent = np.minimum(np.where(energy[alive] < 2e3, energy[alive], power * step), energy[alive])
-        middle = position[alive] + direction[alive] * (step / 2)[:, None]
-        inside = (middle[:, 2] >= 0) & (middle[:, 2] <= thickness_um)
-        index.append(alive[inside])
-        places.append(middle[inside])
-        charges.append(spent[inside] / EV_PER_ELECTRON)
-        position[alive] += direction[alive] * step[:, None]
-        energy[alive] -= spent
-        direction[alive] = _scatter(direction[alive], energy[alive], step, rng)
-        z = position[alive, 2]
-        alive = alive[(energy[alive] > 50.0) & (z >= 0) & (z <= thickness_um)]
-    index, places, charges = np.concatenate(index), np.concatenate(places), np.concatenate(charges)
-    order = np.argsort(index, kind="stable")
-    bounds = np.searchsorted(index[order], np.arange(n + 1))
-    tracks = []
-    for begin, end in itertools.pairwise(bounds):
-        if end > begin:
-            part = order[begin:end]
-            tracks.append(Track(*places[part].T, charges[part], "electron"))
-    return tracks
 
 
-def _scatter(direction, energy_ev, step_um, rng):
-    """Turn each direction by Highland's multiple-scattering angle (PDG equation 34.16)."""
-    total = np.maximum(energy_ev, 1e3) + ELECTRON_MASS_EV
-    momentum2 = total**2 - ELECTRON_MASS_EV**2
-    beta_p = momentum2 / total
-    layer = step_um / RADIATION_LENGTH_UM
-    theta = 13.6e6 / beta_p * np.sqrt(layer) * np.maximum(1 + 0.038 * np.log(layer), 0.3)
-    kick = rng.normal(size=direction.shape) * np.minimum(theta, 2.0)[:, None]
-    turned = direction + kick - direction * np.sum(kick * direction, axis=1, keepdims=True)
-    return turned / np.linalg.norm(turned, axis=1, keepdims=True)
+def _cross(direction, beta, *, size_um, thickness_um, rng, step_um, kind):
+    """Straight tracks through the whole thickness, and the electrons knocked on; all at once."""
+    n = len(direction)
+    if n == 0:
+        return []
+    path = np.minimum(thickness_um / np.maximum(np.abs(direction[:, 2]), 1e-4), float(np.hypot(*size_um)))
+    steps = np.maximum(2, np.ceil(path / step_um).astype(int))
+    bounds = np.concatenate([[0], np.cumsum(steps)])
+    ray = np.repeat(np.arange(n), steps)
+    along = (np.arange(bounds[-1]) - bounds[ray] + 0.5) / steps[ray]
+    loss = landau_loss_ev((path / steps)[ray], rng, beta=beta[ray], cut_ev=DELTA_EV)
+    charge = bound_electrons_ev(loss, rng) / EV_PER_ELECTRON
+    entry = np.stack([rng.uniform(0, size_um[1], n), rng.uniform(0, size_um[0], n), np.zeros(n)], axis=1)
+    azimuth = np.arctan2(direction[:, 1], direction[:, 0])
+    run = np.sqrt(np.maximum(path**2 - thickness_um**2, 0.0))
+    whole = np.stack([run * np.cos(azimuth), run * np.sin(azimuth), np.full(n, thickness_um)], axis=1)  # (n, 3)
+    places = (entry[ray] + whole[ray] * along[:, None]).T  # (3, steps)
+    tracks = [Track(*places[:, a:b], charge[a:b], kind) for a, b in itertools.pairwise(bounds)]
+    return tracks + _delta_rays(entry, whole, path, beta, thickness_um, rng)
+
+
+def _delta_rays(entry, whole, path_um, beta, thickness_um, rng):
+    """Electrons knocked on with more than `DELTA_EV`, about 1/E² each (PDG sections 34.2.6 and 34.2.7)."""
+    gamma2 = 1 / (1 - np.minimum(beta, 0.99) ** 2)
+    most = np.maximum(2 * ELECTRON_MASS_EV * beta**2 * gamma2, DELTA_EV)  # 50 MeV at 0.99: more leaves any silicon
+    expected = XI_EV_PER_UM / beta**2 * path_um * (1 / DELTA_EV - 1 / most)
+    ray = np.repeat(np.arange(len(beta)), rng.poisson(expected))
+    energy = DELTA_EV / (1 - rng.random(len(ray)) * (1 - DELTA_EV / most[ray]))
+    origin = entry[ray] + whole[ray] * rng.random((len(ray), 1))
+    cos = np.sqrt(energy / (energy + 2 * ELECTRON_MASS_EV) * (1 + 2 * ELECTRON_MASS_EV / most[ray]))
+    cos = np.minimum(cos, 1.0)
+    forward = whole[ray] / np.linalg.norm(whole[ray], axis=1, keepdims=True)
+    aside = rng.normal(size=forward.shape)
+    aside -= forward * np.sum(aside * forward, axis=1, keepdims=True)
+    aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+    direction = forward * cos[:, None] + aside * np.sqrt(1 - cos**2)[:, None]
+    return follow_electrons(energy, origin, thickness_um, rng, direction=direction, kind="delta")
 
 
 def charge_map(tracks, shape, *, pixel_um, thickness_um, diffusion_um):
@@ -292,49 +243,55 @@ def charge_map(tracks, shape, *, pixel_um, thickness_um, diffusion_um):
     shape : tuple of int
         Rows and columns.
     pixel_um, thickness_um, diffusion_um : float
-        Geometry; see `crcore.instruments.Instrument`.
+        Geometry; see `crcore.instruments.Camera`.
 
     Returns
     -------
     numpy.ndarray
         Electrons per pixel, float32, ``shape``; the charge that leaves the frame is lost.
     """
-    image = np.zeros(shape, dtype=np.float64)
+    image = np.zeros(shape[0] * shape[1])
     if not tracks:
-        return image.astype(np.float32)
+        return image.reshape(shape).astype(np.float32)
     x = np.concatenate([t.x_um for t in tracks]) / pixel_um
     y = np.concatenate([t.y_um for t in tracks]) / pixel_um
     depth = np.concatenate([t.depth_um for t in tracks])
     charge = np.concatenate([t.charge_e for t in tracks])
     sigma = np.maximum(diffusion_um * np.sqrt(np.clip(depth / thickness_um, 0, 1)) / pixel_um, 0.02)
-    half = int(np.ceil(4 * sigma.max())) + 1
-    offsets = np.arange(-half, half + 1)
-    columns = np.floor(x).astype(int)[:, None] + offsets  # (n, k)
-    rows = np.floor(y).astype(int)[:, None] + offsets
-    share_x = _pixel_share(columns, x, sigma)
-    share_y = _pixel_share(rows, y, sigma)
-    deposit = charge[:, None, None] * share_y[:, :, None] * share_x[:, None, :]  # (n, k, k)
-    rows = np.broadcast_to(rows[:, :, None], deposit.shape)
-    columns = np.broadcast_to(columns[:, None, :], deposit.shape)
-    inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1]) & (deposit > 0)
-    np.add.at(image, (rows[inside], columns[inside]), deposit[inside])
-    return image.astype(np.float32)
+    half = int(np.ceil(4 * sigma.max()))
+    near = (x > -half) & (x < shape[1] + half) & (y > -half) & (y < shape[0] + half) & (charge > 0)
+    x, y, sigma, charge = x[near], y[near], sigma[near], charge[near]
+    chunk = max(1, _CHUNK // (2 * half + 1) ** 2)
+    for begin in range(0, len(x), chunk):
+        part = slice(begin, begin + chunk)
+        columns, share_x = _pixel_shares(x[part], sigma[part], half, shape[1])
+        rows, share_y = _pixel_shares(y[part], sigma[part], half, shape[0])
+        deposit = (charge[part, None] * share_y)[:, :, None] * share_x[:, None, :]  # (n, k, k)
+        flat = rows[:, :, None] * shape[1] + columns[:, None, :]
+        first, last = int(flat.min()), int(flat.max())
+        if last - first < 4 * flat.size:
+            image[first : last + 1] += np.bincount((flat - first).ravel(), deposit.ravel(), last - first + 1)
+        else:
+            np.add.at(image, flat.ravel(), deposit.ravel())
+    return image.reshape(shape).astype(np.float32)
 
 
-def _pixel_share(pixels, position, sigma):
-    """The part of a Gaussian at ``position`` that falls on each of ``pixels``."""
-    scale = 1 / (np.sqrt(2) * sigma[:, None])
-    left = (pixels - position[:, None]) * scale
-    return 0.5 * (special.erf(left + scale) - special.erf(left))
+def _pixel_shares(position, sigma, half, size):
+    """The pixels (n, k) around each position and the part of its Gaussian on each; 0 outside of 0 to ``size``."""
+    edges = np.floor(position)[:, None] + np.arange(-half, half + 2)  # (n, k + 1)
+    share = np.diff(special.ndtr((edges - position[:, None]) / sigma[:, None]), axis=1)
+    pixels = edges[:, :-1].astype(np.int64)
+    share[(pixels < 0) | (pixels >= size)] = 0.0
+    return np.clip(pixels, 0, size - 1), share
 
 
 def rays_in_exposure(instrument, shape, exposure_s, rng, *, rate_factor=1.0, tilt_rad=None):
-    """All rays of one exposure.
+    """All rays of one exposure: muons and Compton electrons on the ground, protons in orbit.
 
     Parameters
     ----------
-    instrument : crcore.instruments.Instrument
-        The camera.
+    instrument : crcore.instruments.Camera
+        The camera; its ``site`` says which rays come.
     shape : tuple of int
         Rows and columns of the frame.
     exposure_s : float
@@ -345,31 +302,36 @@ def rays_in_exposure(instrument, shape, exposure_s, rng, *, rate_factor=1.0, til
         Multiplies the natural rate of rays.
     tilt_rad : float, optional
         Zenith distance of the telescope; drawn between 0 and 60 degrees when omitted.
+        Without meaning in orbit.
 
     Returns
     -------
     charge : numpy.ndarray
         Electrons per pixel, float32, ``shape``.
     n_rays : int
-        Particles that freed charge.
+        Particles that freed charge; an electron knocked on belongs to the ray that did it.
+
+    Examples
+    --------
+    >>> from crcore.instruments import CAMERAS
+    >>> charge, n = rays_in_exposure(CAMERAS["acs_wfc"], (64, 64), 500.0, np.random.default_rng(1))
+    >>> charge.shape, n > 0
+    ((64, 64), True)
     """
-    if tilt_rad is None:
-        tilt_rad = np.arccos(rng.uniform(0.5, 1.0))
-    horizontal = rate_factor * muon_flux(instrument.altitude_m) * instrument.area_cm2(shape) * exposure_s
-    size_um = tuple(side * instrument.pixel_um for side in shape)
-    tracks = muons(
-        rng.poisson(horizontal * tilted_flux_ratio(tilt_rad)),
-        size_um=size_um,
-        thickness_um=instrument.thickness_um,
-        tilt_rad=tilt_rad,
-        rng=rng,
-    )
-    tracks += compton_electrons(
-        rng.poisson(horizontal * instrument.electrons_per_muon),
-        size_um=size_um,
-        thickness_um=instrument.thickness_um,
-        rng=rng,
-    )
+    exposed = rate_factor * instrument.area_cm2(shape) * exposure_s
+    detector = {
+        "size_um": tuple(side * instrument.pixel_um for side in shape),
+        "thickness_um": instrument.thickness_um,
+        "rng": rng,
+    }
+    if instrument.site == "orbit":
+        tracks = protons(rng.poisson(ORBIT_RAYS_PER_S_CM2 * exposed), **detector)
+    else:
+        if tilt_rad is None:
+            tilt_rad = np.arccos(rng.uniform(0.5, 1.0))
+        horizontal = muon_flux(instrument.altitude_m) * exposed
+        tracks = muons(rng.poisson(horizontal * tilted_flux_ratio(tilt_rad)), tilt_rad=tilt_rad, **detector)
+        tracks += compton_electrons(rng.poisson(horizontal * instrument.electrons_per_muon), **detector)
     charge = charge_map(
         tracks,
         shape,
@@ -377,4 +339,4 @@ def rays_in_exposure(instrument, shape, exposure_s, rng, *, rate_factor=1.0, til
         thickness_um=instrument.thickness_um,
         diffusion_um=instrument.diffusion_um,
     )
-    return charge, len(tracks)
+    return charge, sum(track.kind != "delta" for track in tracks)

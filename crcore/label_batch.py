@@ -1,0 +1,220 @@
+"""Label a folder of exposures: all sequences, over processes or a cluster; a manifest accounts for every file."""
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+
+from crcore import results
+from crcore.batch import run_jobs
+from crcore.dataset import assign_splits, find_reference, sha256, write_sequence
+from crcore.errors import InputError
+from crcore.frame import Frame
+from crcore.labeling import BORDER, NO_DATA, LabelingConfig, label_sequence
+from crcore.review import contact_sheet, write_index
+from crcore.sequences import find_sequences
+
+__all__ = ["MANIFEST", "label_batch"]
+
+#: columns of the manifest of a labelled folder; rows without ``file`` tell what was left out
+MANIFEST = (
+    "file",
+    "split",
+    "split_by",
+    "data",
+    "site",
+    "camera",
+    "night",
+    "filter",
+    "exposure_s",
+    "run",
+    "frames",
+    "cr_pixels",
+    "lost_to_sources",
+    "sources",
+    "pixels",
+    "sheet",
+    "review",
+    "reason",
+    "left_out",
+    "key",
+    "revision",
+    "seconds",
+    "sha256",
+)
+
+#: the modules that decide what a labelled sequence is
+_CODE = ("alignment", "dataset", "deviation", "frame", "labeling", "rejection", "sequences", "sources")
+
+
+def label_batch(
+    source,
+    output,
+    config=LabelingConfig(),  # noqa: B008
+    *,
+    min_exposure_s=100.0,
+    gain=None,
+    read_noise=None,
+    workers=1,
+    scheduler=None,
+    sheets=True,
+    reference=None,
+    say=print,
+):
+    """Find, label and write all sequences of a folder.
+
+    A run of visits that cannot be labelled is explained in the manifest and on the way,
+    and stops no other. What was labelled before from the same files, with the same
+    settings and code, is kept, with what the review decided.
+
+    Parameters
+    ----------
+    source : path-like or list of path-like
+        Folder or files.
+    output : path-like
+        Gets ``masked_fits/``, ``contact_sheets/`` and ``manifest.csv``.
+    config : crcore.labeling.LabelingConfig, optional
+        Thresholds.
+    min_exposure_s : float, optional
+        Shorter exposures are left out.
+    gain, read_noise : float, optional
+        In place of what headers say (electrons per unit of the data; electrons).
+    workers, scheduler : int, str, optional
+        See `crcore.batch.run_jobs`.
+    sheets : bool, optional
+        Draw contact sheets.
+    reference : path-like, optional
+        Folder with known masks (see `crcore.dataset.find_reference`); they travel in ``TRUTH`` extensions.
+    say : callable, optional
+        Told one line per file or sequence.
+
+    Returns
+    -------
+    list of dict
+        The manifest.
+
+    Raises
+    ------
+    InputError
+        When no sequence is found, or two would be written under one name.
+    """
+    output = Path(output)
+    runs, rejected = find_sequences(source, min_exposure_s=min_exposure_s)
+    rows = [_row(frames=path.name, left_out=reason) for path, reason in rejected]
+    for path, reason in rejected:
+        say(f"left out: {path}: {reason}")
+    if not runs:
+        raise InputError(f"{_named(source)}: no three consecutive exposures of one field found")
+    names = [run[0].name.split(".fits")[0] for run in runs]
+    names = [f"{run[0].parent.name}-{n}" if names.count(n) > 1 else n for run, n in zip(runs, names, strict=True)]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise InputError(f"{', '.join(twice)}: several sequences would be written under this name: rename the files")
+    old = _old_manifest(output)
+    jobs, kept = [], {}
+    for run, name in zip(runs, names, strict=True):
+        key = _key(run, config, gain, read_noise, reference)
+        mine = [r for r in old if r["key"] == key]
+        files = [r for r in mine if r["file"]]
+        wanted = ("file", "sheet") if sheets else ("file",)
+        if files and all(r[k] and (output / str(r[k])).is_file() for r in files for k in wanted):
+            kept[len(jobs)] = mine
+        jobs.append((run, str(output), name, config, gain, read_noise, sheets, reference, key))
+    todo = [i for i in range(len(jobs)) if i not in kept]
+    done = dict(kept)
+    if kept:
+        say(f"{len(kept)} of {len(jobs)} runs of visits were labelled before and are kept")
+    for count, (index, result) in enumerate(
+        run_jobs(label_run, [jobs[i] for i in todo], workers=workers, scheduler=scheduler), 1
+    ):
+        run = runs[todo[index]]
+        if isinstance(result, Exception):
+            reason = str(result) if isinstance(result, InputError) else f"{type(result).__name__}: {result}"
+            result = [_row(frames=" ".join(p.name for p in run), left_out=reason)]
+            say(f"[{count}/{len(todo)}] failed: {reason}")
+        else:
+            files = [r for r in result if r["file"]]
+            pixels = sum(r["cr_pixels"] for r in files)
+            say(f"[{count}/{len(todo)}] {names[todo[index]]}: {len(files)} sequences of three, {pixels} pixels of rays")
+        done[todo[index]] = result
+    labelled = [r for i in sorted(done) for r in done[i]]
+    reviewed = {(r["file"], r["sha256"]): r for r in old if r.get("review")}
+    for row in labelled:
+        before = reviewed.get((row["file"], row["sha256"]))
+        if before:
+            row.update(review=before["review"], reason=before["reason"])
+    assign_splits([r for r in labelled if r["file"]])
+    rows = labelled + rows
+    results.write_rows(output / "manifest.csv", rows)
+    if sheets and any(r["sheet"] for r in rows):
+        write_index(output)
+    return rows
+
+
+def label_run(paths, output, name, config, gain, read_noise, sheets, reference, key):
+    """Label one run of visits and write its sequences of three: what a worker does. Returns manifest rows."""
+    begun = time.monotonic()
+    output = Path(output)
+    frames = [Frame.read(path, gain=gain, read_noise=read_noise) for path in paths]
+    truth = None
+    if reference is not None:
+        known = [find_reference(reference, path.name) for path in paths]
+        if any(mask is not None for mask in known):
+            truth = [np.full(f.shape, 2, np.uint8) if m is None else m for f, m in zip(frames, known, strict=True)]
+    labelled = label_sequence(frames, config, truth=truth)
+    parts = labelled.threes()
+    used = {n for part in parts for n in part.names}
+    rows = [_row(frames=n, left_out=why) for n, why in labelled.facts["left_out"].items()]
+    rows += [_row(frames=n, left_out="left over after cutting into threes") for n in labelled.names if n not in used]
+    for number, part in enumerate(parts, 1):
+        file = f"masked_fits/{name}-{number:02d}_3frms_masks.fits"
+        write_sequence(output / file, part)
+        sheet = f"contact_sheets/{name}-{number:02d}.png"
+        if sheets:
+            contact_sheet(output / sheet, part)
+        header = part.headers[0]
+        rows.append(
+            _row(
+                file=file,
+                data="simulated" if part.simulated else "real",
+                site=header.get("SITEID", header.get("TELESCOP", "")),
+                camera=header.get("INSTRUME", ""),
+                night=header.get("DAY-OBS", str(header.get("DATE-OBS", ""))[:10]),
+                filter=header.get("FILTER", ""),
+                exposure_s=header.get("EXPTIME", ""),
+                run=name,
+                frames=" ".join(part.names),
+                cr_pixels=sum(part.facts["cr_pixels"]),
+                lost_to_sources=sum(part.facts["lost_to_sources"]),
+                sources=len(part.catalog),
+                pixels=int(((part.ignore & (BORDER | NO_DATA)) == 0).sum()),
+                sheet=sheet if sheets else "",
+                sha256=sha256(output / file),
+            )
+        )
+    seconds = round((time.monotonic() - begun) / len(parts), 1)
+    revision = results.provenance()["revision"]
+    for row in rows:
+        row.update(key=key, revision=revision, seconds=seconds)
+    return rows
+
+
+def _row(**values):
+    return {column: values.get(column, "") for column in MANIFEST}
+
+
+def _named(source):
+    return ", ".join(map(str, source[:3])) if isinstance(source, list | tuple) else source
+
+
+def _key(run, config, gain, read_noise, reference):
+    files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in run]
+    state = (files, config, gain, read_noise, str(reference), results.code_hash(*_CODE))
+    return "k" + hashlib.sha256(repr(state).encode()).hexdigest()[:16]  # no CSV reader takes it for a number
+
+
+def _old_manifest(output):
+    path = output / "manifest.csv"
+    rows = results.read_rows(path) if path.exists() else []
+    return [r for r in rows if set(MANIFEST) <= set(r)]
