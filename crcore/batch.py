@@ -50,7 +50,11 @@ def run_jobs(function, jobs, *, workers=1, scheduler=None):
     dask.config.set({"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.allowed-failures": 1})
     try:
         cluster = scheduler or LocalCluster(
-            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=quiet
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=quiet,
         )
         client = Client(cluster, timeout="20s")
     except (OSError, ValueError) as error:

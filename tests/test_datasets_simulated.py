@@ -231,7 +231,8 @@ def test_a_field_that_cannot_be_labelled_is_refused_and_another_drawn(tmp_path, 
     assert not np.array_equal(calls[0][0].data, calls[1][0].data)
     assert plain["refused"] == ""
     assert row["refused"].endswith("too crowded, call 1")
-    assert (plain["seed"], row["seed"]) == ("3 0 0 0", "3 0 0 1")
+    assert plain["seed"].endswith(" 0 0")
+    assert row["seed"] == plain["seed"][:-1] + "1"
     assert row["sha256"] == sha256(tmp_path / "refused" / row["file"]) != plain["sha256"]
     assert results.read_rows(tmp_path / "refused" / "manifest.csv") == [row]
 
@@ -239,7 +240,7 @@ def test_a_field_that_cannot_be_labelled_is_refused_and_another_drawn(tmp_path, 
 def test_every_refusal_is_told(tmp_path, monkeypatch):
     failing(monkeypatch, {1, 2, 3, 4})
     (row,) = simulate_dataset(tmp_path, SMALL, LABELING)
-    assert row["seed"] == "3 0 0 4"
+    assert row["seed"].endswith(" 0 4")
     assert row["refused"].count("too crowded") == 4
 
 
