@@ -9,6 +9,9 @@ from crcore.sources import dilate, median_frame, sky_level
 
 __all__ = ["deviation_score", "solve_gain", "spectral_deviation"]
 
+#: how far a spectrum may move between exposures, in pixels, without a bright line being taken for a ray
+FLEXURE_PX = 0.1
+
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
@@ -74,7 +77,8 @@ def spectral_deviation(stack, read_noise, saturation):
     """Scores of spectra, and what to ignore in each: saturated, or not the same in all exposures.
 
     Exposures of one spectrum differ in flux (clouds, light lost at the slit), so each is
-    scaled to the median frame first, block by block. Where even the faintest exposure falls
+    scaled to the median frame first, block by block. They also move by hundredths of a pixel: what a
+    shift of `FLEXURE_PX` makes of a bright line counts as noise. Where even the faintest exposure falls
     short of the median by more than 5 sigma, the spectrum itself has changed: a ray only adds.
     """
     median = median_frame(stack)
@@ -82,6 +86,7 @@ def spectral_deviation(stack, read_noise, saturation):
     median = median_frame(scaled)
     noise = read_noise[:, None, None] ** 2 + np.abs(stack)
     sigma2 = median_frame(noise) / len(stack)
+    sigma2 += FLEXURE_PX**2 * np.sum(np.square(np.gradient(median)), axis=0)
     score = (scaled - median) / np.sqrt(noise + sigma2)
     # What has moved away from one place has gone to another near by: follow it there.
     changed = dilate(score.min(axis=0) < -5.0, 2)

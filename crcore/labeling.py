@@ -282,13 +282,13 @@ def _label(frames, config, truth):
         catalog = Table({"x": np.empty(0), "y": np.empty(0)})
     if config.reject and config.kind == "imaging":
         check_trails(score, valid, names)
-    hot = _static_pixels(frames, aligned, read_noise) if imaging else np.zeros(stack.shape, dtype=bool)
-    score[hot] = 0
+    hot = _static_pixels(frames, aligned, read_noise) if imaging else np.zeros(valid.shape, dtype=bool)
+    score[:, hot] = 0
     cr, single, lost = _grow(score, sources, config)
     inner = _inner(valid.shape, config.border_px)
     if config.reject and config.kind == "imaging":
         check_shares(cr * (inner & valid), names)
-    ignore = _ignore_masks(valid, inner, sources, single | hot)
+    ignore = _ignore_masks(valid, inner, sources | lost, single | hot)
     cr[ignore > 0] = 0
     if truth is not None:
         truth = np.stack([np.nan_to_num(m(t)) for m, t in zip(aligned.movers, truth, strict=True)]).astype(np.uint8)
@@ -303,39 +303,39 @@ def _label(frames, config, truth):
 
 
 def _static_pixels(frames, aligned, read_noise):
-    """Hot pixels and columns of the detector, where alignment has put them; (n, H, W).
+    """Hot and dead pixels and columns of the detector, wherever alignment has put them; (H, W).
 
     They stand still while the sky moves, so the median of the exposures as they were taken
-    shows them: pixels that exceed the median of their neighbours by 5 sigma. Where no exposure was
-    moved they are in every one alike, and nobody takes them for rays.
+    shows them: pixels that differ from the median of their neighbours by 5 sigma. Where no exposure
+    was moved they are in every one alike, and nobody takes them for rays.
     """
-    hot = np.zeros(aligned.stack.shape, dtype=bool)
+    static = np.zeros(aligned.valid.shape, dtype=bool)
     if set(aligned.methods) == {"none"}:
-        return hot
+        return static
     fixed = median_frame(np.stack([f.data - np.median(f.data[~f.bad]) for f in frames]))
     fixed = np.where(np.isfinite(fixed), fixed, 0).astype(np.float32)
-    excess = fixed - median3x3(fixed)
     noise = np.sqrt(np.maximum(np.median(frames[0].data[~frames[0].bad]), 0) + np.median(read_noise) ** 2)
-    static = (excess > 5 * noise / np.sqrt(len(frames))).astype(np.float32)
-    for mask, move in zip(hot, aligned.movers, strict=True):
-        mask[:] = np.nan_to_num(move(static)) > 0
-    return hot
+    odd = (np.abs(fixed - median3x3(fixed)) > 5 * noise / np.sqrt(len(frames))).astype(np.float32)
+    for move in aligned.movers:
+        static |= np.nan_to_num(move(odd)) > 0
+    return static
 
 
 def _grow(score, sources, config):
-    """Seeds, their periphery, single pixels, and what is lost to sources (all (n, H, W))."""
+    """Rays, single pixels, and what is lost to sources: seeds and their periphery that touch one (all (n, H, W))."""
     cr = np.zeros(score.shape, dtype=np.uint8)
     single = np.zeros(score.shape, dtype=bool)
     lost = np.zeros(score.shape, dtype=bool)
     for i, (frame, source) in enumerate(zip(score, sources, strict=True)):
-        seeds, high = frame > config.seed_score, frame > config.grow_score
-        grown = dilate(seeds & ~source, config.dilation_px) & high & ~source
-        labels, n = ndimage.label(grown, _NEIGHBOURS)
+        found = dilate(frame > config.seed_score, config.dilation_px) & (frame > config.grow_score)
+        labels, n = ndimage.label(found, _NEIGHBOURS)
+        touches = np.zeros(n + 1, dtype=bool)
+        touches[labels[dilate(source, 1) & found]] = True
         small = np.bincount(labels.ravel(), minlength=n + 1) < config.min_pixels
         small[0] = False
-        single[i] = small[labels]
-        cr[i] = grown & ~single[i]
-        lost[i] = dilate(seeds, config.dilation_px) & high & source
+        lost[i] = touches[labels]
+        single[i] = small[labels] & ~lost[i]
+        cr[i] = found & ~single[i] & ~lost[i]
     return cr, single, lost
 
 

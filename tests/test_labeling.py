@@ -193,7 +193,7 @@ def test_labels_of_a_simulated_sequence_are_pure_and_complete(labelled):
     judged = (sequence.ignore == 0) & (sequence.truth != 2)
     true, found = sequence.truth[judged] == 1, sequence.cr[judged] == 1
     assert true.sum() > 200
-    assert (true & found).sum() >= 0.99 * found.sum()
+    assert (true & found).sum() >= 0.98 * found.sum()  # of some 300 pixels; of many: benchmarks/labeling.py
     assert (true & found).sum() >= 0.8 * true.sum()
 
 
