@@ -14,7 +14,7 @@ from reproject import reproject_interp
 from scipy import ndimage, spatial, stats
 from skimage.transform import SimilarityTransform
 
-from crcore.errors import InputError
+from crcore.errors import FrameRejectedError, InputError
 
 __all__ = ["Alignment", "align", "wcs_map"]
 
@@ -68,7 +68,7 @@ def align(frames, *, resample=True):
 
     Raises
     ------
-    InputError
+    FrameRejectedError
         When shapes differ, a frame has no good pixel, there is neither a WCS nor
         stars to match, or exposures hardly overlap.
     """
@@ -78,13 +78,17 @@ def align(frames, *, resample=True):
     methods, movers = [], []
     for i, frame in enumerate(frames):
         if frame.shape != first.shape:
-            raise InputError(
+            raise FrameRejectedError(
+                i,
                 f"{frame.name}: has {frame.shape} pixels, {first.name} has {first.shape}: "
-                "a sequence needs frames of one shape"
+                "a sequence needs frames of one shape",
             )
         if frame.bad.all():
-            raise InputError(f"{frame.name}: every pixel is bad or not a number: leave the frame out")
-        method, move = _mover(first, frame) if i and resample else ("none", _stay)
+            raise FrameRejectedError(i, f"{frame.name}: every pixel is bad or not a number: leave the frame out")
+        try:
+            method, move = _mover(first, frame) if i and resample else ("none", _stay)
+        except InputError as error:
+            raise FrameRejectedError(i, str(error)) from None
         seen = np.where(frame.bad, np.float32(np.nan), frame.data)
         moved = move(seen)
         good = np.isfinite(moved)
@@ -92,9 +96,10 @@ def align(frames, *, resample=True):
         sample = sample[np.isfinite(sample)]
         moved[~good] = np.median(sample) if sample.size else 0
         if good.mean() < _MIN_OVERLAP * (~frame.bad).mean():
-            raise InputError(
+            raise FrameRejectedError(
+                i,
                 f"{frame.name}: shares {100 * good.mean():.0f}% of the frame with {first.name}: "
-                "wrong WCS, or not the same field"
+                "wrong WCS, or not the same field",
             )
         stack[i] = moved
         valid &= good

@@ -57,8 +57,11 @@ def run_jobs(function, jobs, *, workers=1, scheduler=None):
             silence_logs=quiet,
         )
         client = Client(cluster, timeout="20s")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{scheduler or 'Dask'}: no scheduler answers there ({error}): check the address") from None
+        client.wait_for_workers(1, timeout=60)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        raise InputError(
+            f"{scheduler or 'Dask'}: no scheduler with workers answers there ({error}): check the address"
+        ) from None
     try:
         futures = {client.submit(function, *job, pure=False, retries=0): index for index, job in enumerate(jobs)}
         for future in as_completed(futures):

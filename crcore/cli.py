@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import math
 import os
 import shlex
 import sys
@@ -186,8 +187,10 @@ def _label(args):
     if args.workers < 1:
         raise InputError(f"--workers {args.workers}: one or more are needed")
     for name, value in (("--gain", args.gain), ("--read-noise", args.read_noise)):
-        if value is not None and value <= 0:
+        if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} {value}: must be positive")
+    if args.border is not None and args.border < 0:
+        raise InputError(f"--border {args.border}: must not be negative")
     config = KINDS[args.kind]
     if args.border is not None:
         config = dataclasses.replace(config, border_px=args.border)
@@ -205,7 +208,7 @@ def _label(args):
         say=_tell,
     )
     labelled = [r for r in rows if r["file"]]
-    failed = [r for r in rows if not r["file"] and " " in r["frames"]]
+    failed = [r for r in rows if r["status"] == "failed"]
     print(f"{Path(args.output) / 'manifest.csv'}: {len(labelled)} sequences; {len(rows) - len(labelled)} left out")
     return 2 if not labelled else 1 if failed else 0
 

@@ -146,7 +146,7 @@ def assign_splits(rows, *, valid=0.16, test=0.2):
 
     All rows of one night of one camera at one site go the same way; with fewer than three
     such groups, all rows of one run of visits. The order in which groups are taken is that
-    of a hash of their names, so that it depends on no random number.
+    of a hash of their names, so that it depends on no random number; a group that has a split keeps it.
 
     Parameters
     ----------
@@ -161,16 +161,28 @@ def assign_splits(rows, *, valid=0.16, test=0.2):
             groups.setdefault(tuple(str(row[c]) for c in columns), []).append(row)
         if len(groups) >= 3:
             break
+    given = {}  # what an earlier call has decided stays, so that no test sequence is ever trained on
+    for group, members in groups.items():
+        given[group] = next((row["split"] for row in members if row.get("split")), "")
     order = sorted(groups, key=lambda group: hashlib.sha256(repr(group).encode()).hexdigest())
     quota = {"test": test * len(rows), "valid": valid * len(rows)} if len(groups) >= 3 else {}
     for group in order:
+        if given[group] in quota:
+            quota[given[group]] -= len(groups[group])
+    for group in order:
         size = len(groups[group])
+        if given[group]:
+            for row in groups[group]:
+                row.update(split=given[group], split_by=name)
+            continue
         split = next((s for s, left in quota.items() if left >= size / 3), "train")
         if split in quota:
             quota[split] -= size
         for row in groups[group]:
             row.update(split=split, split_by=name)
-    if rows and all(row["split"] != "train" for row in rows):  # a few nights of very different size
+    if (
+        rows and not any(given.values()) and all(row["split"] != "train" for row in rows)
+    ):  # a few nights of very different size
         for row in max(groups.values(), key=len):
             row.update(split="train")
 

@@ -1,5 +1,6 @@
 """Label a folder of exposures: all sequences, over processes or a cluster; a manifest accounts for every file."""
 
+import csv
 import hashlib
 import time
 from pathlib import Path
@@ -17,9 +18,10 @@ from crcore.sequences import find_sequences
 
 __all__ = ["MANIFEST", "label_batch"]
 
-#: columns of the manifest of a labelled folder; rows without ``file`` tell what was left out
+#: columns of the manifest of a labelled folder; ``status``: labelled, left out, failed; ``frames`` are parted by "|"
 MANIFEST = (
     "file",
+    "status",
     "split",
     "split_by",
     "data",
@@ -40,6 +42,7 @@ MANIFEST = (
     "left_out",
     "key",
     "revision",
+    "versions",
     "seconds",
     "sha256",
 )
@@ -99,9 +102,13 @@ def label_batch(
     InputError
         When no sequence is found, or two would be written under one name.
     """
-    output = Path(output)
+    output = Path(output).resolve()
+    old = _old_manifest(output)
+    reference = None if reference is None else Path(reference).resolve()
     runs, rejected = find_sequences(source, min_exposure_s=min_exposure_s)
-    rows = [_row(frames=path.name, left_out=reason) for path, reason in rejected]
+    rejected = [(path, why) for path, why in rejected if output not in path.resolve().parents]  # our own products
+    runs = [[path.resolve() for path in run] for run in runs]  # workers may have another current folder
+    left = [_row(status="left out", frames=path.name, left_out=reason) for path, reason in rejected]
     for path, reason in rejected:
         say(f"left out: {path}: {reason}")
     if not runs:
@@ -111,44 +118,55 @@ def label_batch(
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise InputError(f"{', '.join(twice)}: several sequences would be written under this name: rename the files")
-    old = _old_manifest(output)
-    jobs, kept = [], {}
+    jobs, done = [], {}
     for run, name in zip(runs, names, strict=True):
         key = _key(run, config, gain, read_noise, reference)
         mine = [r for r in old if r["key"] == key]
         files = [r for r in mine if r["file"]]
         wanted = ("file", "sheet") if sheets else ("file",)
-        if files and all(r[k] and (output / str(r[k])).is_file() for r in files for k in wanted):
-            kept[len(jobs)] = mine
+        if files and all(r[k] and (output / r[k]).is_file() for r in files for k in wanted):
+            done[len(jobs)] = mine
         jobs.append((run, str(output), name, config, gain, read_noise, sheets, reference, key))
-    todo = [i for i in range(len(jobs)) if i not in kept]
-    done = dict(kept)
-    if kept:
-        say(f"{len(kept)} of {len(jobs)} runs of visits were labelled before and are kept")
+    others = [r for r in old if r["file"] and r["run"] not in names and (output / r["file"]).is_file()]
+    todo = [i for i in range(len(jobs)) if i not in done]
+    if done:
+        say(f"{len(done)} of {len(jobs)} runs of visits were labelled before and are kept")
+    rows = _collect(output, others, done, left, old)
     for count, (index, result) in enumerate(
         run_jobs(label_run, [jobs[i] for i in todo], workers=workers, scheduler=scheduler), 1
     ):
-        run = runs[todo[index]]
+        run, name = runs[todo[index]], names[todo[index]]
+        if not isinstance(result, Exception):
+            files = [output / r["file"] for r in result if r["file"]]
+            missing = [path for path in files if not path.is_file()]
+            if missing:
+                result = InputError(f"{missing[0]}: a worker has written it elsewhere: do all see the same folders?")
         if isinstance(result, Exception):
             reason = str(result) if isinstance(result, InputError) else f"{type(result).__name__}: {result}"
-            result = [_row(frames=" ".join(p.name for p in run), left_out=reason)]
+            result = [_row(status="failed", frames="|".join(p.name for p in run), left_out=reason)]
             say(f"[{count}/{len(todo)}] failed: {reason}")
         else:
-            files = [r for r in result if r["file"]]
-            pixels = sum(r["cr_pixels"] for r in files)
-            say(f"[{count}/{len(todo)}] {names[todo[index]]}: {len(files)} sequences of three, {pixels} pixels of rays")
+            pixels = sum(int(r["cr_pixels"]) for r in result if r["file"])
+            say(f"[{count}/{len(todo)}] {name}: {len(files)} sequences of three, {pixels} pixels of rays")
         done[todo[index]] = result
-    labelled = [r for i in sorted(done) for r in done[i]]
-    reviewed = {(r["file"], r["sha256"]): r for r in old if r.get("review")}
-    for row in labelled:
-        before = reviewed.get((row["file"], row["sha256"]))
-        if before:
-            row.update(review=before["review"], reason=before["reason"])
-    assign_splits([r for r in labelled if r["file"]])
-    rows = labelled + rows
-    results.write_rows(output / "manifest.csv", rows)
+        rows = _collect(output, others, done, left, old)  # after each: an interrupted batch loses nothing
     if sheets and any(r["sheet"] for r in rows):
         write_index(output)
+    return rows
+
+
+def _collect(output, others, done, left, old):
+    """Write the manifest of what is there so far; splits and reviews of known sequences stay."""
+    labelled = [*others, *(r for i in sorted(done) for r in done[i])]
+    known = {(r["file"], r["sha256"]): r for r in old if r["file"]}
+    files = [r for r in labelled if r["file"]]
+    for row in files:
+        before = known.get((row["file"], row["sha256"]))
+        if before:
+            row.update({k: before[k] for k in ("split", "split_by", "review", "reason")})
+    assign_splits(files)
+    rows = labelled + left
+    results.write_rows(output / "manifest.csv", rows)
     return rows
 
 
@@ -165,8 +183,9 @@ def label_run(paths, output, name, config, gain, read_noise, sheets, reference, 
     labelled = label_sequence(frames, config, truth=truth)
     parts = labelled.threes()
     used = {n for part in parts for n in part.names}
-    rows = [_row(frames=n, left_out=why) for n, why in labelled.facts["left_out"].items()]
-    rows += [_row(frames=n, left_out="left over after cutting into threes") for n in labelled.names if n not in used]
+    spare = [n for n in labelled.names if n not in used]
+    rows = [_row(status="left out", frames=n, left_out=why) for n, why in labelled.facts["left_out"].items()]
+    rows += [_row(status="left out", frames=n, left_out="left over after cutting into threes") for n in spare]
     for number, part in enumerate(parts, 1):
         file = f"masked_fits/{name}-{number:02d}_3frms_masks.fits"
         write_sequence(output / file, part)
@@ -177,6 +196,7 @@ def label_run(paths, output, name, config, gain, read_noise, sheets, reference, 
         rows.append(
             _row(
                 file=file,
+                status="labelled",
                 data="simulated" if part.simulated else "real",
                 site=header.get("SITEID", header.get("TELESCOP", "")),
                 camera=header.get("INSTRUME", ""),
@@ -184,7 +204,7 @@ def label_run(paths, output, name, config, gain, read_noise, sheets, reference, 
                 filter=header.get("FILTER", ""),
                 exposure_s=header.get("EXPTIME", ""),
                 run=name,
-                frames=" ".join(part.names),
+                frames="|".join(part.names),
                 cr_pixels=sum(part.facts["cr_pixels"]),
                 lost_to_sources=sum(part.facts["lost_to_sources"]),
                 sources=len(part.catalog),
@@ -194,9 +214,10 @@ def label_run(paths, output, name, config, gain, read_noise, sheets, reference, 
             )
         )
     seconds = round((time.monotonic() - begun) / len(parts), 1)
-    revision = results.provenance()["revision"]
+    made = results.provenance()
+    versions = " ".join(f"{k}={made['versions'].get(k, '')}" for k in ("astropy", "numpy", "sep", "reproject"))
     for row in rows:
-        row.update(key=key, revision=revision, seconds=seconds)
+        row.update(key=key, revision=made["revision"], versions=versions, seconds=seconds)
     return rows
 
 
@@ -210,11 +231,19 @@ def _named(source):
 
 def _key(run, config, gain, read_noise, reference):
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in run]
-    state = (files, config, gain, read_noise, str(reference), results.code_hash(*_CODE))
-    return "k" + hashlib.sha256(repr(state).encode()).hexdigest()[:16]  # no CSV reader takes it for a number
+    masks = sorted((p.name, p.stat().st_mtime_ns) for p in (reference / "truth").glob("*")) if reference else None
+    state = (files, config, gain, read_noise, masks, results.code_hash(*_CODE))
+    return "k" + hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
 
 def _old_manifest(output):
+    """Rows of an earlier call, all as text; a file of that name that is none of ours is not touched."""
     path = output / "manifest.csv"
-    rows = results.read_rows(path) if path.exists() else []
-    return [r for r in rows if set(MANIFEST) <= set(r)]
+    if not path.exists():
+        return []
+    with path.open(newline="") as stream:
+        reader = csv.DictReader(stream)
+        rows = list(reader)
+    if reader.fieldnames != list(MANIFEST) and (rows or reader.fieldnames != ["empty"]):
+        raise InputError(f"{path}: is no manifest of this version of 'crcore label': choose another output folder")
+    return rows

@@ -9,9 +9,9 @@ from scipy import ndimage
 
 from crcore.alignment import align
 from crcore.deviation import deviation_score, solve_gain, spectral_deviation
-from crcore.errors import InputError
+from crcore.errors import FrameRejectedError, InputError
 from crcore.frame import Frame
-from crcore.rejection import FrameRejectedError, check_background, check_shares, check_stars, check_trails
+from crcore.rejection import check_background, check_shares, check_stars, check_trails
 from crcore.sources import dilate, median3x3, median_frame, sky_level, source_masks
 
 __all__ = [
@@ -223,14 +223,6 @@ def label_sequence(frames, config=LabelingConfig(), *, truth=None):
         raise InputError(
             f"{', '.join(f.name for f in frames) or 'no frames'}: {len(frames)} exposures: a sequence needs at least 3"
         )
-    for frame in frames:
-        missing = [
-            k for k, there in (("GAIN", frame.calibrated), ("RDNOISE", frame.read_noise is not None)) if not there
-        ]
-        if missing:
-            raise InputError(
-                f"{frame.name}: no {' and '.join(missing)} in the header: labeling needs electrons and their noise"
-            )
     height, width = frames[0].shape
     if min(height, width) <= 2 * config.border_px:
         raise InputError(
@@ -255,9 +247,30 @@ def label_sequence(frames, config=LabelingConfig(), *, truth=None):
         return sequence
 
 
+def _unusable(frame):
+    """Why an exposure cannot be labelled by itself, or None."""
+    missing = [k for k, there in (("GAIN", frame.calibrated), ("RDNOISE", frame.read_noise is not None)) if not there]
+    if missing:
+        return f"no {' and '.join(missing)} in the header: labeling needs electrons and their noise"
+    if not np.isfinite(frame.read_noise) or frame.read_noise < 0:
+        return f"RDNOISE = {frame.read_noise}: electrons are needed"
+    if frame.bad.all():
+        return "every pixel is bad or not a number: leave the frame out"
+    sample = frame.data[::3, ::3][~frame.bad[::3, ::3]]
+    if sample.size and sample.min() == sample.max():
+        return f"every pixel is {sample[0]:g}: an empty or saturated exposure"
+    if frame.saturated.mean() > 0.5:
+        return f"{100 * frame.saturated.mean():.0f}% of its pixels are saturated"
+    return None
+
+
 def _label(frames, config, truth):
     """One attempt; raises `FrameRejectedError`."""
     names = tuple(f.name for f in frames)
+    for i, frame in enumerate(frames):
+        reason = _unusable(frame)
+        if reason:
+            raise FrameRejectedError(i, f"{frame.name}: {reason}")
     aligned = align(frames, resample=config.kind != "spectroscopy")
     stack, valid = aligned.stack, aligned.valid
     read_noise = np.array([f.read_noise for f in frames], dtype=np.float32)
@@ -280,13 +293,13 @@ def _label(frames, config, truth):
     else:
         score, sources = spectral_deviation(stack, read_noise, [f.saturation for f in frames])
         catalog = Table({"x": np.empty(0), "y": np.empty(0)})
-    if config.reject and config.kind == "imaging":
+    if config.reject and imaging:
         check_trails(score, valid, names)
     hot = _static_pixels(frames, aligned, read_noise) if imaging else np.zeros(valid.shape, dtype=bool)
     score[:, hot] = 0
     cr, single, lost = _grow(score, sources, config)
     inner = _inner(valid.shape, config.border_px)
-    if config.reject and config.kind == "imaging":
+    if config.reject and imaging:
         check_shares(cr * (inner & valid), names)
     ignore = _ignore_masks(valid, inner, sources | lost, single | hot)
     cr[ignore > 0] = 0
@@ -299,7 +312,20 @@ def _label(frames, config, truth):
         "cr_pixels": [int(n) for n in cr.sum(axis=(1, 2), dtype=np.int64)],
         "lost_to_sources": [int((x & inner & valid).sum()) for x in lost],
     }
-    return Sequence(stack, cr, ignore, tuple(f.header for f in frames), names, catalog, facts, truth)
+    headers = tuple(_header(frames[0], f, m) for f, m in zip(frames, aligned.methods, strict=True))
+    return Sequence(stack, cr, ignore, headers, names, catalog, facts, truth)
+
+
+def _header(first, frame, method):
+    """The header of an aligned exposure: its own, with the sky of the first where it has been moved."""
+    if method == "none":
+        return frame.header
+    header = frame.header.copy()
+    for keyword in ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2"):
+        if keyword in first.header and keyword in header:
+            header.add_history(f"crcore: {keyword} was {header[keyword]} before alignment")
+            header[keyword] = first.header[keyword]
+    return header
 
 
 def _static_pixels(frames, aligned, read_noise):
@@ -312,9 +338,9 @@ def _static_pixels(frames, aligned, read_noise):
     static = np.zeros(aligned.valid.shape, dtype=bool)
     if set(aligned.methods) == {"none"}:
         return static
-    fixed = median_frame(np.stack([f.data - np.median(f.data[~f.bad]) for f in frames]))
-    fixed = np.where(np.isfinite(fixed), fixed, 0).astype(np.float32)
-    noise = np.sqrt(np.maximum(np.median(frames[0].data[~frames[0].bad]), 0) + np.median(read_noise) ** 2)
+    sky = sky_level(aligned.stack)
+    fixed = median_frame(np.stack([np.where(f.bad, s, f.data) - s for f, s in zip(frames, sky, strict=True)]))
+    noise = np.sqrt(max(sky[0], 0) + np.median(read_noise) ** 2)
     odd = (np.abs(fixed - median3x3(fixed)) > 5 * noise / np.sqrt(len(frames))).astype(np.float32)
     for move in aligned.movers:
         static |= np.nan_to_num(move(odd)) > 0

@@ -7,20 +7,12 @@ share of the labelled pixels sticks out, "satellite trails or mis-aligned". Here
 import numpy as np
 from scipy import fft, ndimage
 
-from crcore.errors import InputError
+from crcore.errors import FrameRejectedError
 from crcore.sources import median3x3
 
-__all__ = ["FrameRejectedError", "check_background", "check_shares", "check_stars", "check_trails"]
+__all__ = ["check_background", "check_shares", "check_stars", "check_trails"]
 
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
-
-
-class FrameRejectedError(InputError):
-    """An exposure that cannot be labelled; ``index`` is its place in the sequence."""
-
-    def __init__(self, index, message):
-        super().__init__(message)
-        self.index = index
 
 
 def check_background(sky_e, noise_e, names, limit=5.0):
@@ -127,16 +119,16 @@ def check_trails(score, valid, names, *, limit=10.0):
     ------
     FrameRejectedError
     """
-    block_px = max(4, -(-max(score.shape[1:]) // 256))
+    block_px = max(4, -(-max(score.shape[1:]) // 128))
     if min(score.shape[1:]) < 20 * block_px:
         return
     whole = (_binned(valid, block_px) > 0.99).astype(np.float32)
-    around = np.maximum(ndimage.uniform_filter(whole, 25), 1e-3)
+    around = np.maximum(ndimage.uniform_filter(whole, 15), 1e-3)
     for i, frame in enumerate(score):
         # Clipped twice, so that neither a bright ray nor a block full of rays makes a line.
         blocks = _binned(np.where(valid, np.clip(frame, -4, 4), 0), block_px)
         blocks *= whole
-        blocks -= ndimage.uniform_filter(blocks, 25) / around  # the sky's gradient may have changed
+        blocks -= ndimage.uniform_filter(blocks, 15) / around  # the sky's gradient may have changed
         blocks *= whole
         blocks = np.clip(blocks / max(float(blocks.std()), 1e-6), -2.5, 2.5)
         for turned in (blocks, np.ascontiguousarray(blocks.T)):

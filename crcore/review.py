@@ -4,6 +4,7 @@ The authors verified every mask by hand (section 2). A sheet shows each exposure
 median frame and the mask with all rays circled, and the largest rays enlarged.
 """
 
+import csv
 import html
 from pathlib import Path
 
@@ -167,7 +168,8 @@ def decide(folder, names, verdict, reason=""):
         raise InputError(f"{manifest}: no such file: run 'crcore label' first")
     if verdict not in ("accepted", "rejected"):
         raise InputError(f"verdict {verdict!r} is unknown: use accepted or rejected")
-    rows = results.read_rows(manifest)
+    with manifest.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))  # as text: a name may look like a number
     if not rows or "review" not in rows[0]:
         raise InputError(f"{manifest}: has no column 'review': it is no manifest of 'crcore label'")
     changed = []

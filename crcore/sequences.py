@@ -51,6 +51,9 @@ def find_sequences(source, *, min_exposure_s=100.0):
     for path in paths:
         try:
             header = _quick_header(path)
+        except _ProductError as product:
+            rejected.append((path, str(product)))
+            continue
         except BROKEN_FITS as error:
             rejected.append((path, f"cannot be read ({error})"))
             continue
@@ -58,13 +61,15 @@ def find_sequences(source, *, min_exposure_s=100.0):
         if reason:
             rejected.append((path, reason))
             continue
-        camera = (str(header.get("INSTRUME")), str(header.get("FILTER")))
+        camera = (str(header.get("INSTRUME")), _filter(header))
         if _is_number(header.get("MOLFRNUM")) and "MOLUID" in header:
             members = molecules.setdefault((*camera, str(header["MOLUID"])), {})
-            if header["MOLFRNUM"] in members:
-                rejected.append((path, f"is the same exposure as {members[header['MOLFRNUM']][0].name}"))
-            else:
-                members[header["MOLFRNUM"]] = (path, header)
+            number, twin = header["MOLFRNUM"], members.get(header["MOLFRNUM"])
+            if twin is None or _level(header) > _level(twin[1]):  # the reduced frame rather than the raw one
+                members[number] = (path, header)
+            if twin is not None:
+                kept, dropped = members[number][0], twin[0] if members[number][0] == path else path
+                rejected.append((dropped, f"is the same exposure as {kept.name}"))
             continue
         began = _time(header)
         if began is None:
@@ -74,7 +79,7 @@ def find_sequences(source, *, min_exposure_s=100.0):
     runs = []
     for _, members in sorted(molecules.items()):
         for numbers in _split(sorted(members), lambda a, b: b == a + 1):
-            runs += _split([members[n] for n in numbers], lambda a, b: _same_length(a[1], b[1]))
+            runs += _split([members[n] for n in numbers], lambda a, b: _same_field(a[1], b[1]))
     for _, found in sorted(others.items()):
         found.sort(key=lambda entry: (entry[0], entry[1]))
         unique = []
@@ -111,6 +116,16 @@ def _unusable(header, min_exposure_s):
     return None
 
 
+def _filter(header):
+    """What stood in the beam: FILTER, or the filters of all wheels."""
+    return "+".join(str(header[k]) for k in ("FILTER", "FILTER1", "FILTER2", "FILTER3") if k in header)
+
+
+def _level(header):
+    """Reduction level of LCO frames: 0 raw, 91 reduced."""
+    return header["RLEVEL"] if _is_number(header.get("RLEVEL")) else 0
+
+
 def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -122,9 +137,14 @@ def _same_length(a, b):
 def _consecutive(a, b):
     """Whether exposure ``b`` (time, path, header) goes on where ``a`` stopped."""
     (began, _, first), (next_began, _, second) = a, b
-    if any(first.get(key) != second.get(key) for key in ("OBJECT", "FILTER", "CCDSUM")):
+    return next_began - began - first["EXPTIME"] <= MAX_GAP_S and _same_field(first, second)
+
+
+def _same_field(first, second):
+    """Whether two headers are of one field, filter, readout and exposure time (to 5 %)."""
+    if _filter(first) != _filter(second) or not _same_length(first, second):
         return False
-    if not _same_length(first, second) or next_began - began - first["EXPTIME"] > MAX_GAP_S:
+    if any(first.get(key) != second.get(key) for key in ("OBJECT", "CCDSUM")):
         return False
     here, there = _position(first), _position(second)
     if here is None or there is None:
@@ -135,8 +155,9 @@ def _consecutive(a, b):
 
 def _position(header):
     """Right ascension and declination in degrees, or None."""
-    if str(header.get("CTYPE1", "")).startswith("RA") and _is_number(header.get("CRVAL1")):
-        return float(header["CRVAL1"]), float(header["CRVAL2"])
+    pointing = header.get("CRVAL1"), header.get("CRVAL2")
+    if str(header.get("CTYPE1", "")).startswith("RA") and all(map(_is_number, pointing)):
+        return pointing
     ra, dec = header.get("RA"), header.get("DEC")
     with contextlib.suppress(Exception):  # astropy raises several kinds for what is no angle
         unit = units.deg if _is_number(ra) else units.hourangle
@@ -168,12 +189,19 @@ def _split(items, together):
     return runs
 
 
+class _ProductError(ValueError):
+    """A file that this package has made."""
+
+
 def _quick_header(path):
+    """Header of the first extension with EXPTIME, with the primary's cards where it has none of that name."""
     with open_fits(path) as hdus:
         names = {hdu.name for hdu in hdus}
         if "CRMASK" in names or {"CR", "IGNORE"} <= names:
-            raise ValueError("is a product of detection or labeling, not an exposure")
+            raise _ProductError("is a product of detection or labeling, not an exposure")
         for hdu in hdus:
             if "EXPTIME" in hdu.header:
-                return hdu.header.copy()
+                header = hdu.header.copy()
+                header.extend(hdus[0].header, unique=True)
+                return header
     raise ValueError("no EXPTIME in any header")

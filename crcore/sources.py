@@ -26,8 +26,8 @@ def median_frame(stack):
 
 
 def sky_level(stack):
-    """Median of each exposure, (n,) float32; of a quarter of its pixels where there are millions."""
-    sample = stack[:, ::2, ::2] if stack[0].size > 2_000_000 else stack
+    """Median of each exposure, (n,) float32; of a ninth of its pixels where there are a million."""
+    sample = stack[:, ::3, ::3] if stack[0].size > 1_000_000 else stack
     return np.array([np.median(image) for image in sample], dtype=np.float32)
 
 

@@ -66,7 +66,7 @@ def test_scheduler_that_does_not_answer_is_reported(monkeypatch):
 
     client = distributed.Client
     monkeypatch.setattr(distributed, "Client", lambda cluster, timeout: client(cluster, timeout="1s"))
-    with pytest.raises(InputError, match=r"^tcp://127\.0\.0\.1:9: no scheduler answers there[^\n]*$"):
+    with pytest.raises(InputError, match=r"^tcp://127\.0\.0\.1:9: no scheduler with workers answers there[^\n]*$"):
         list(run_jobs(square, [(1,)], scheduler="tcp://127.0.0.1:9"))
 
 

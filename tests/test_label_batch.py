@@ -86,7 +86,7 @@ def _without_drawing(monkeypatch):
 
 def test_every_input_file_is_accounted_for_once(night):
     source, _, rows, _ = night
-    told = " ".join(r["frames"] for r in rows).split()
+    told = "|".join(r["frames"] for r in rows).split("|")
     assert sorted(told) == sorted(p.name for p in source.iterdir())
 
 
@@ -108,7 +108,7 @@ def test_good_runs_are_labelled_and_cut_into_threes(night):
     ]
     for row in good:
         sequence = read_sequence(output / row["file"])
-        assert sequence.names == tuple(row["frames"].split())
+        assert sequence.names == tuple(row["frames"].split("|"))
         assert sequence.cr.sum() == row["cr_pixels"] >= 18
         assert row["sha256"] == sha256(output / row["file"])
         assert row["pixels"] == (sequence.ignore & 3 == 0).sum()
@@ -122,10 +122,10 @@ def test_good_runs_are_labelled_and_cut_into_threes(night):
 @pytest.mark.parametrize(
     ("frames", "reason"),
     [
-        ("20190326-3-0.fits 20190326-3-1.fits 20190326-3-2.fits", "20190326-3-1.fits: has (118, 144) pixels"),
-        ("20190326-4-0.fits 20190326-4-1.fits 20190326-4-2.fits", "20190326-4-2.fits: every pixel is bad"),
-        ("20190326-5-0.fits 20190326-5-1.fits 20190326-5-2.fits", "20190326-5-0.fits: no RDNOISE"),
-        ("20190326-6-0.fits 20190326-6-1.fits 20190326-6-2.fits", "20190326-6-0.fits: no GAIN"),
+        ("20190326-3-0.fits|20190326-3-1.fits|20190326-3-2.fits", "20190326-3-1.fits: has (118, 144) pixels"),
+        ("20190326-4-0.fits|20190326-4-1.fits|20190326-4-2.fits", "20190326-4-2.fits: every pixel is bad"),
+        ("20190326-5-0.fits|20190326-5-1.fits|20190326-5-2.fits", "20190326-5-0.fits: no RDNOISE"),
+        ("20190326-6-0.fits|20190326-6-1.fits|20190326-6-2.fits", "20190326-6-0.fits: no GAIN"),
         ("20190326-7-1.fits", "cannot be read"),
         ("20190326-2-6.fits", "left over after cutting into threes"),
         ("20190326-8-1.fits", "one of 2 consecutive visits"),
@@ -137,7 +137,7 @@ def test_what_could_not_be_labelled_is_explained(night, frames, reason):
     row = next(r for r in night[2] if r["frames"] == frames)
     assert reason in row["left_out"]
     assert row["file"] == ""
-    if " " in frames or "text" in frames:
+    if "|" in frames or "text" in frames:
         assert any(reason in line for line in night[3])
 
 
@@ -160,7 +160,7 @@ def test_second_call_keeps_what_was_done_with_its_decisions(night, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in output.rglob("*_masks.fits")} == before
     assert any("2 of 6 runs" in line and "are kept" in line for line in lines)
     assert [(r["review"], r["reason"]) for r in files(again)] == [("", ""), ("", ""), ("rejected", "trail at the top")]
-    told = " ".join(r["frames"] for r in again).split()
+    told = "|".join(r["frames"] for r in again).split("|")
     assert sorted(told) == sorted(p.name for p in source.iterdir())
 
 
@@ -214,7 +214,7 @@ def test_bad_visit_of_a_run_is_left_out_and_named(tmp_path):
 
     run(tmp_path / "in", 1, 4, spoil=spoil)
     rows, _ = quiet(tmp_path / "in", tmp_path / "out", sheets=False)
-    assert files(rows)[0]["frames"] == "20190326-1-0.fits 20190326-1-2.fits 20190326-1-3.fits"
+    assert files(rows)[0]["frames"] == "20190326-1-0.fits|20190326-1-2.fits|20190326-1-3.fits"
     assert [(r["frames"], "unstable sky" in r["left_out"]) for r in rows if not r["file"]] == [
         ("20190326-1-1.fits", True)
     ]
@@ -328,3 +328,44 @@ def test_frame_without_a_reference_is_undecided_everywhere(tmp_path):
     assert [np.unique(t).tolist() for t in sequence.truth] == [[2], [1], [2]]
     ((_, blind),) = label_files([paths], SMALL, reference=lambda path: None)
     assert blind.truth is None
+
+
+def test_other_input_adds_to_the_manifest_and_keeps_decisions(tmp_path):
+    run(tmp_path / "one", 1)
+    run(tmp_path / "two", 2)
+    quiet(tmp_path / "one", tmp_path / "out", sheets=False)
+    decide(tmp_path / "out", ["-1-0"], "rejected", "007")
+    both, _ = quiet(tmp_path / "two", tmp_path / "out", sheets=False)
+    assert len(files(both)) == 2
+    again, _ = quiet(tmp_path / "one", tmp_path / "out", sheets=False)
+    rejected = [r for r in files(again) if r["review"] == "rejected"]
+    assert [r["reason"] for r in rejected] == ["007"]
+    assert len(files(again)) == 2
+
+
+def test_a_manifest_of_somebody_else_is_not_touched(tmp_path):
+    run(tmp_path / "in", 1)
+    (tmp_path / "in" / "manifest.csv").write_text("mine,alone\n1,2\n")
+    with pytest.raises(InputError, match=r"manifest\.csv: is no manifest"):
+        quiet(tmp_path / "in", tmp_path / "in", sheets=False)
+    assert (tmp_path / "in" / "manifest.csv").read_text() == "mine,alone\n1,2\n"
+
+
+def test_an_interrupted_batch_goes_on_where_it_was(tmp_path, monkeypatch):
+    for number in (1, 2, 3):
+        run(tmp_path / "in", number)
+    real, calls = module.label_run, []
+
+    def stopped(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(module, "label_run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        quiet(tmp_path / "in", tmp_path / "out", sheets=False)
+    monkeypatch.setattr(module, "label_run", real)
+    rows, lines = quiet(tmp_path / "in", tmp_path / "out", sheets=False)
+    assert len(files(rows)) == 3
+    assert any("2 of 3 runs" in line for line in lines)

@@ -247,7 +247,7 @@ def test_no_frames_are_reported():
 
 def test_frames_of_different_shapes_are_reported():
     frames = frames_of(exposures())
-    frames[2] = Frame(np.zeros((128, 128)), read_noise=8.0, name="odd")
+    frames[2] = Frame(frames[2].data[:, :128], read_noise=8.0, name="odd")
     message = reported(frames)
     assert message.startswith("odd")
     assert "(128, 144)" in message
@@ -388,3 +388,32 @@ def test_kinds_are_the_three_of_the_paper():
     assert {name: config.kind for name, config in KINDS.items()} == {name: name for name in KINDS}
     assert KINDS["imaging"] == LabelingConfig()
     assert (KINDS["imaging"].seed_score, KINDS["imaging"].grow_score, KINDS["imaging"].border_px) == (5.0, 2.5, 100)
+
+
+@pytest.mark.parametrize("level", [0.0, 500.0])
+def test_an_empty_exposure_is_reported(level):
+    frames = frames_of(exposures())
+    frames[1] = Frame(np.full(SHAPE, level), read_noise=8.0, name="empty")
+    assert reported(frames).startswith(f"empty: every pixel is {level:g}")
+
+
+def test_a_saturated_exposure_is_reported():
+    frames = frames_of(exposures())
+    frames[0] = Frame(frames[0].data, read_noise=8.0, saturation=10.0, name="bright")
+    assert "of its pixels are saturated" in reported(frames)
+
+
+def test_one_bad_exposure_of_six_is_left_out():
+    frames = frames_of(exposures(6))
+    frames[5] = Frame(frames[5].data[:, :128], read_noise=8.0, name="odd")
+    sequence = label_sequence(frames, SMALL)
+    assert len(sequence.data) == 5
+    assert list(sequence.facts["left_out"]) == ["odd"]
+
+
+def test_moved_exposures_get_the_wcs_of_the_first():
+    images = zip(dithered(SHIFTS), SHIFTS, strict=True)
+    frames = [Frame(i, read_noise=READ_NOISE, header=sky_header(*s)) for i, s in images]
+    headers = label_sequence(frames, SMALL).headers
+    assert {h["CRPIX1"] for h in headers} == {frames[0].header["CRPIX1"]}
+    assert any("before alignment" in line for line in headers[1]["HISTORY"])

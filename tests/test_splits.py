@@ -40,6 +40,7 @@ def test_shares_are_about_right(site):
     assert share["test"] == pytest.approx(0.2, abs=0.011)
     assert share["valid"] == pytest.approx(0.16, abs=0.011)
     assert share["train"] == pytest.approx(0.64, abs=0.02)
+    rows = manifest(100, 4, site=site)
     assign_splits(rows, valid=0.0, test=0.5)
     assert np.mean([row["split"] == "test" for row in rows]) == pytest.approx(0.5, abs=0.011)
     assert not any(row["split"] == "valid" for row in rows)
@@ -79,3 +80,13 @@ def test_three_nights_give_one_to_each_split():
     rows = manifest(3, 4)
     assign_splits(rows)
     assert sorted({row["night"]: row["split"] for row in rows}.values()) == ["test", "train", "valid"]
+
+
+def test_what_an_earlier_call_decided_stays_when_nights_are_added():
+    rows = manifest(10, 3)
+    assign_splits(rows)
+    before = {row["file"]: row["split"] for row in rows}
+    rows += manifest(10, 3, site="lsc")
+    assign_splits(rows)
+    assert {row["file"]: row["split"] for row in rows if row["file"] in before} == before
+    assert all(row["split"] for row in rows)
