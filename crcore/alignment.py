@@ -76,6 +76,10 @@ def align(frames, *, resample=True):
     stack = np.empty((len(frames), *first.shape), dtype=np.float32)
     valid = np.ones(first.shape, dtype=bool)
     methods, movers = [], []
+    try:
+        here = _celestial(first) if resample else None
+    except (WcsError, ValueError, TypeError):
+        here = None
     for i, frame in enumerate(frames):
         if frame.shape != first.shape:
             raise FrameRejectedError(
@@ -86,7 +90,7 @@ def align(frames, *, resample=True):
         if frame.bad.all():
             raise FrameRejectedError(i, f"{frame.name}: every pixel is bad or not a number: leave the frame out")
         try:
-            method, move = _mover(first, frame) if i and resample else ("none", _stay)
+            method, move = _mover(first, frame, here) if i and resample else ("none", _stay)
         except InputError as error:
             raise FrameRejectedError(i, str(error)) from None
         seen = np.where(frame.bad, np.float32(np.nan), frame.data)
@@ -108,8 +112,14 @@ def align(frames, *, resample=True):
     return Alignment(stack, valid, tuple(methods), tuple(movers))
 
 
-def wcs_map(first, other):
+def wcs_map(first, other, *, here=None):
     """Where two headers put the same sky: affine map of pixels of ``first`` to pixels of ``other``.
+
+    Parameters
+    ----------
+    first, other : crcore.frame.Frame
+    here : astropy.wcs.WCS, optional
+        The celestial WCS of ``first`` where it is known already.
 
     Returns
     -------
@@ -119,15 +129,13 @@ def wcs_map(first, other):
     residual_px : float
         Largest distance between the map and the two WCS on a grid over the frame.
     """
-    if any(frame.header.get("WCSERR", 0) != 0 for frame in (first, other)):
-        return None, np.inf
     h, w = first.shape
     x, y = (grid.ravel() for grid in np.meshgrid(np.linspace(0, w - 1, 9), np.linspace(0, h - 1, 9)))
     try:
-        here, there = (WCS(frame.header, fix=False) for frame in (first, other))
-        if not (here.has_celestial and there.has_celestial):
+        here, there = here or _celestial(first), _celestial(other)
+        if here is None or there is None:
             return None, np.inf
-        moved = np.stack(there.celestial.world_to_pixel(here.celestial.pixel_to_world(x, y)), axis=1)
+        moved = np.stack(there.world_to_pixel(here.pixel_to_world(x, y)), axis=1)
     except (WcsError, NoConvergence, ValueError, TypeError):  # headers whose keywords contradict each other
         return None, np.inf
     if not np.isfinite(moved).all():
@@ -137,13 +145,21 @@ def wcs_map(first, other):
     return params, float(np.hypot(*(design @ params.T - moved).T).max())
 
 
+def _celestial(frame):
+    """The celestial WCS of a frame, or None where it has none or says that it is bad."""
+    if frame.header.get("WCSERR", 0) != 0:
+        return None
+    wcs = WCS(frame.header, fix=False)
+    return wcs.celestial if wcs.has_celestial else None
+
+
 def _stay(array):
     return np.asarray(array, dtype=np.float32)
 
 
-def _mover(first, frame):
+def _mover(first, frame, here):
     """How ``frame`` gets onto the pixels of ``first``, and the function that does it."""
-    params, residual = wcs_map(first, frame)
+    params, residual = wcs_map(first, frame, here=here)
     if params is None:
         return _affine_mover(_star_map(first, frame), first.shape, "stars")
     if residual <= _AFFINE_PX:

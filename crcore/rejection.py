@@ -130,7 +130,10 @@ def check_trails(score, valid, names, *, limit=10.0):
         blocks *= whole
         blocks -= ndimage.uniform_filter(blocks, 15) / around  # the sky's gradient may have changed
         blocks *= whole
-        blocks = np.clip(blocks / max(float(blocks.std()), 1e-6), -2.5, 2.5)
+        blocks /= max(float(blocks.std()), 1e-6)
+        if (blocks > 3).sum() < 0.3 * min(blocks.shape):  # too few bright blocks for any line
+            continue
+        blocks = np.clip(blocks, -2.5, 2.5)
         for turned in (blocks, np.ascontiguousarray(blocks.T)):
             sigma, parts = _brightest_line(turned)
             if sigma > limit and parts[1] > 1.2:
