@@ -3,7 +3,6 @@
 import numpy as np
 from astropy.stats import mad_std
 from scipy import ndimage
-from scipy.interpolate import make_interp_spline
 
 from crcore.sources import dilate, median_frame, sky_level
 
@@ -84,10 +83,11 @@ def spectral_deviation(stack, read_noise, saturation):
     """
     original, stack = stack, stack - np.percentile(stack[:, ::3, ::3], 5, axis=(1, 2)).astype(np.float32)[:, None, None]
     median = median_frame(stack)
-    ratios = np.stack([_flux_ratio(median, image) for image in stack])
+    floor = 10 * float(np.median(read_noise))  # fainter pixels say nothing of the flux
+    ratios = np.stack([_flux_ratio(median, image, floor) for image in stack])
     scaled = stack * ratios
     median = median_frame(scaled)
-    noise = (read_noise[:, None, None] ** 2 + np.abs(stack)) * ratios**2
+    noise = (read_noise[:, None, None] ** 2 + np.abs(original)) * ratios**2
     sigma2 = median_frame(noise) / len(stack)
     sigma2 += FLEXURE_PX**2 * np.sum(np.square(np.gradient(median)), axis=0)
     score = (scaled - median) / np.sqrt(noise + sigma2)
@@ -101,29 +101,23 @@ def spectral_deviation(stack, read_noise, saturation):
     return score.astype(np.float32), ignored
 
 
-def _flux_ratio(reference, image, block_px=64):
-    """By what to multiply ``image`` to match ``reference``: a smooth map of medians over bright pixels."""
-    h, w = reference.shape
-    rows, columns = max(1, round(h / block_px)), max(1, round(w / block_px))
-    bright = reference > np.percentile(reference, 70)
-    ratio = np.where(bright & (image > 0), reference / np.maximum(image, 1e-3), np.nan)
-    coarse = np.full((rows, columns), np.nan)
-    overall = np.nanmedian(ratio) if np.isfinite(ratio).any() else 1.0
-    for i, band in enumerate(np.array_split(np.arange(h), rows)):
-        for j, column in enumerate(np.array_split(np.arange(w), columns)):
-            part = ratio[band[0] : band[-1] + 1, column[0] : column[-1] + 1]
-            part = part[np.isfinite(part)]
-            if part.size >= 100:
-                coarse[i, j] = np.median(part)
-    coarse = np.where(np.isfinite(coarse), coarse, overall)
-    smooth = ndimage.median_filter(coarse, 3, mode="nearest")
-    for axis, (side, blocks) in enumerate(((h, rows), (w, columns))):
-        places = (np.arange(side) + 0.5) * blocks / side - 0.5  # pixels, in blocks
-        if blocks > 1:
-            smooth = make_interp_spline(np.arange(blocks), smooth, k=1, axis=axis)(places)
-        else:
-            smooth = np.repeat(smooth, side, axis=axis)
-    return smooth.astype(np.float32)
+def _flux_ratio(reference, image, floor_e, block_px=(4, 64)):
+    """By what to multiply ``image`` to match ``reference``: medians over the bright pixels of blocks, (H, W) float32.
+
+    Blocks are a fibre or a trace high: star, lamp and sky change each by itself. Blocks without
+    light take the median of all.
+    """
+    usable = (reference > floor_e) & (image > floor_e / 2)
+    ratio = np.where(usable, reference / np.maximum(image, 1e-3), np.nan).astype(np.float32)
+    overall = np.float32(np.median(ratio[usable])) if usable.any() else np.float32(1)
+    result = np.full(reference.shape, overall, dtype=np.float32)
+    for top in range(0, reference.shape[0], block_px[0]):
+        for left in range(0, reference.shape[1], block_px[1]):
+            block = np.s_[top : top + block_px[0], left : left + block_px[1]]
+            values = ratio[block][usable[block]]
+            if values.size >= 24:
+                result[block] = np.median(values)
+    return result
 
 
 def solve_gain(image, read_noise, source):

@@ -105,7 +105,8 @@ def check_trails(score, valid, names, *, limit=10.0):
 
     Faint trails show once pixels are averaged over blocks and blocks are added along
     straight lines of every direction (a discrete Radon transform). A line stands out by
-    ``limit`` sigma, and in at least five of six equal parts: rays are shorter.
+    ``limit`` sigma, and in at least five of six equal parts: rays are shorter. Lines along
+    columns are not judged: they are the detector's.
 
     Parameters
     ----------
@@ -134,22 +135,28 @@ def check_trails(score, valid, names, *, limit=10.0):
         if (blocks > 3).sum() < 0.3 * min(blocks.shape):  # too few bright blocks for any line
             continue
         blocks = np.clip(blocks, -2.5, 2.5)
-        for turned in (blocks, np.ascontiguousarray(blocks.T)):
-            sigma, parts = _brightest_line(turned)
+        # Columns are the detector's: faint bad ones show as lines where exposures were moved.
+        for turned, least_shift in ((blocks, 0.0), (np.ascontiguousarray(blocks.T), 3.0)):
+            sigma, parts = _brightest_line(turned, least_shift)
             if sigma > limit and parts[1] > 1.2:
                 raise FrameRejectedError(
                     i, f"{names[i]}: a straight trail ({sigma:.0f} sigma) crosses it: a satellite or an aeroplane"
                 )
 
 
-def _brightest_line(blocks):
-    """Significance of the brightest line within 45 degrees of the rows, and its level in six parts, sorted."""
+def _brightest_line(blocks, least_shift=0.0):
+    """Significance of the brightest line within 45 degrees of the rows, and its level in six parts, sorted.
+
+    Lines that rise or fall by less than ``least_shift`` rows from edge to edge are left out.
+    """
     height, width = blocks.shape
     pad = width // 2 + 2
     padded = np.pad(blocks, ((pad, pad), (0, 0)))
     columns = np.arange(width)
     best, parts = 0.0, np.zeros(6)
     for slope in np.linspace(-1, 1, 4 * width // 3):
+        if abs(slope) * width < least_shift:
+            continue
         shear = np.round(slope * (columns - width / 2)).astype(int)
         rows = np.arange(height)[:, None] + shear
         inside = (rows >= 0) & (rows < height)

@@ -112,7 +112,7 @@ def trail_reason(score):
     return rejected(check_trails, score, np.ones(score.shape[1:], bool))
 
 
-ANGLES = [0.0, 7.0, 33.0, 45.0, 90.0, 117.0, 151.0]
+ANGLES = [0.0, 7.0, 33.0, 45.0, 87.0, 117.0, 151.0]  # not along columns: these are the detector's
 
 
 @pytest.mark.parametrize("angle", ANGLES)
