@@ -204,11 +204,14 @@ def _initialise(network):
     torch.nn.init.xavier_normal_(network.leave.weight, gain=0.1)
 
 
-def _has_bf16(network):
-    """Whether the device of ``network`` multiplies bfloat16 in hardware."""
-    if _device(network) == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+def _precision(network, recipe):
+    """bfloat16 where the recipe wants it and the device multiplies it in hardware; a context."""
+    device = _device(network)
+    if device == "cuda":
+        hardware = torch.cuda.is_bf16_supported()
+    else:
+        hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast(device, torch.bfloat16, enabled=recipe.bf16 and hardware)
 
 
 def _device(network):
@@ -222,7 +225,7 @@ def _tensors(stamps, device):
 def _step(network, optimizer, batch, recipe, alpha, folder):
     """One update; returns the loss."""
     image, target, median, use = batch
-    with torch.autocast(_device(network), torch.bfloat16, enabled=recipe.bf16 and _has_bf16(network)):
+    with _precision(network, recipe):
         logits = network(image.contiguous(memory_format=torch.channels_last)).float()
     if recipe.use_ignore:
         # A pixel that is certainly not a ray costs nothing: ignored pixels leave the loss.
@@ -249,7 +252,7 @@ def _validate(network, valid, recipe):
     side = recipe.validate_px // network.multiple * network.multiple
     with (
         torch.inference_mode(),
-        torch.autocast(_device(network), torch.bfloat16, enabled=recipe.bf16 and _has_bf16(network)),
+        _precision(network, recipe),
     ):
         for index in range(len(valid)):
             image, target, _, use = _tensors(valid.whole(index, index % 3, side), _device(network))
