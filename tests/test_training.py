@@ -78,11 +78,11 @@ def test_training_learns_to_tell_rays_from_sky(tiny_dataset, tmp_path):
         network=NetworkConfig(width=8),
         stamp_px=64,
         batch=4,
-        epochs=25,
+        epochs=100,
         samples_per_epoch=16,
         alpha_epochs=5,
         lr=5e-3,
-        validate_every=5,
+        validate_every=20,
         seed=2,
     )
     _, log = run(recipe, tiny_dataset, tmp_path)
