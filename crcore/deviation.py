@@ -76,10 +76,24 @@ def spectral_deviation(stack, read_noise, saturation):
     """Scores of spectra, and what to ignore in each: saturated, or not the same in all exposures.
 
     Exposures of one spectrum differ in flux (clouds, light lost at the slit), so each is
-    scaled to the median frame first, block by block, above its darkest pixels. They also move by
-    hundredths of a pixel: what a
-    shift of `FLEXURE_PX` makes of a bright line counts as noise. Where even the faintest exposure falls
-    short of the median by more than 5 sigma, the spectrum itself has changed: a ray only adds.
+    scaled to the median frame first, trace by trace, above its darkest pixels. They also move by
+    hundredths of a pixel: what a shift of `FLEXURE_PX` makes of a bright line counts as noise.
+    Where even the faintest exposure falls short of the median by more than 5 sigma, the spectrum
+    itself has changed: a ray only adds.
+
+    Parameters
+    ----------
+    stack : numpy.ndarray, shape (n, H, W), float32
+        Exposures in electrons.
+    read_noise : numpy.ndarray, shape (n,)
+        Electrons.
+    saturation : sequence of float or None
+        Level of each exposure, electrons.
+
+    Returns
+    -------
+    score : numpy.ndarray, shape (n, H, W), float32
+    ignored : numpy.ndarray of bool, shape (n, H, W)
     """
     original, stack = stack, stack - np.percentile(stack[:, ::3, ::3], 5, axis=(1, 2)).astype(np.float32)[:, None, None]
     median = median_frame(stack)

@@ -5,14 +5,11 @@ import hashlib
 import time
 from pathlib import Path
 
-import numpy as np
-
 from crcore import results
 from crcore.batch import run_jobs
 from crcore.dataset import assign_splits, find_reference, sha256, write_sequence
 from crcore.errors import InputError
-from crcore.frame import Frame
-from crcore.labeling import BORDER, NO_DATA, LabelingConfig, label_sequence
+from crcore.labeling import BORDER, NO_DATA, LabelingConfig, label_sequence, read_run
 from crcore.review import contact_sheet, write_index
 from crcore.sequences import find_sequences
 
@@ -174,12 +171,8 @@ def label_run(paths, output, name, config, gain, read_noise, sheets, reference, 
     """Label one run of visits and write its sequences of three: what a worker does. Returns manifest rows."""
     begun = time.monotonic()
     output = Path(output)
-    frames = [Frame.read(path, gain=gain, read_noise=read_noise) for path in paths]
-    truth = None
-    if reference is not None:
-        known = [find_reference(reference, path.name) for path in paths]
-        if any(mask is not None for mask in known):
-            truth = [np.full(f.shape, 2, np.uint8) if m is None else m for f, m in zip(frames, known, strict=True)]
+    known = None if reference is None else lambda path: find_reference(reference, path.name)
+    frames, truth = read_run(paths, gain=gain, read_noise=read_noise, reference=known)
     labelled = label_sequence(frames, config, truth=truth)
     parts = labelled.threes()
     used = {n for part in parts for n in part.names}

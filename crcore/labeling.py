@@ -24,6 +24,7 @@ __all__ = [
     "Sequence",
     "label_files",
     "label_sequence",
+    "read_run",
 ]
 
 #: codes of the ignore mask, which add up (documentation of the LCO CR dataset)
@@ -182,14 +183,34 @@ def label_files(groups, config=LabelingConfig(), *, reference=None):
     """
     for paths in groups:
         try:
-            frames = [Frame.read(path) for path in paths]
-            masks = [reference(path) for path in paths] if reference else [None]
-            known = None
-            if any(mask is not None for mask in masks):
-                known = [np.full(f.shape, 2, np.uint8) if m is None else m for f, m in zip(frames, masks, strict=True)]
+            frames, known = read_run(paths, reference=reference)
             yield paths, label_sequence(frames, config, truth=known)
         except InputError as error:
             yield paths, error
+
+
+def read_run(paths, *, gain=None, read_noise=None, reference=None):
+    """Read the exposures of a run and what is known of them.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+    gain, read_noise : float, optional
+        As in `crcore.frame.Frame.read`.
+    reference : callable, optional
+        Gives the known mask of a path, or None; a frame without one is undecided everywhere.
+
+    Returns
+    -------
+    frames : list of crcore.frame.Frame
+    truth : list of numpy.ndarray, or None
+        None where nothing is known of any.
+    """
+    frames = [Frame.read(path, gain=gain, read_noise=read_noise) for path in paths]
+    masks = [reference(path) for path in paths] if reference else []
+    if all(mask is None for mask in masks):
+        return frames, None
+    return frames, [np.full(f.shape, 2, np.uint8) if m is None else m for f, m in zip(frames, masks, strict=True)]
 
 
 def label_sequence(frames, config=LabelingConfig(), *, truth=None):

@@ -76,7 +76,7 @@ def check_stars(level, valid, names, *, reach_px=4):
             first = spectrum
             continue
         matched = fft.irfft2(first * np.conj(spectrum), s=blocks.shape)
-        reach = reach_px // 2
+        reach = reach_px // block_px
         near = np.roll(matched, (reach, reach), axis=(0, 1))[: 2 * reach + 1, : 2 * reach + 1].max()
         peak = matched.max()
         if peak > 2 * near and peak > 12 * matched.std():

@@ -7,6 +7,7 @@ import pytest
 
 from crcore import dataset, labeling
 from crcore.detection import NetworkDetector
+from crcore.label_quality import summary
 from crcore.metrics import PixelScores
 from crcore.paths import user_data
 from crcore.rivals import ReleasedCosmicConn
@@ -43,14 +44,9 @@ def sequences():
 
 
 def recall_and_purity(sequences):
-    found = true = both = 0
-    for s in sequences:
-        use = (s.ignore == 0) & (s.truth != 2)
-        found += ((s.cr > 0) & use).sum()
-        true += ((s.truth == 1) & use).sum()
-        both += ((s.cr > 0) & (s.truth == 1) & use).sum()
-    assert true > 200
-    return both / true, both / found
+    found = summary(sequences)
+    assert found["true_pixels"] > 200
+    return found["recall"], found["purity"]
 
 
 def test_labels_of_lco_frames_agree_with_the_reference(sequences):

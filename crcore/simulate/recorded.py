@@ -80,14 +80,13 @@ def read_rays(path):
 def _read_npz(path, content):
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            missing = {"pixels", "shape"} - set(archive.files)
-            if missing:
-                raise InputError(f"{path}: has no array {sorted(missing)[0]!r}: {_HINT}")
-            pixels, shape = archive["pixels"], archive["shape"]
-    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
+            arrays = {name: archive[name] for name in ("pixels", "shape") if name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error):
         raise InputError(f"{path}: is damaged or no .npz of numbers: {_HINT}") from None
+    for name in ("pixels", "shape"):
+        if name not in arrays:
+            raise InputError(f"{path}: has no array {name!r}: {_HINT}")
+    pixels, shape = arrays["pixels"], arrays["shape"]
     if pixels.ndim != 1 or pixels.dtype.kind not in "fiu":
         raise InputError(f"{path}: 'pixels' is {pixels.dtype} {pixels.shape}, not a row of numbers: {_HINT}")
     if shape.ndim != 2 or shape.shape[1:] != (2,) or shape.dtype.kind not in "iu":
