@@ -131,3 +131,32 @@ def tiny_recipe():
     return Recipe(
         network=NetworkConfig(width=8), stamp_px=32, batch=2, epochs=4, samples_per_epoch=4, alpha_epochs=2, seed=3
     )
+
+
+IMAGE = np.array([[1, 2, 3], [40, 50, 60]])
+
+
+def write(path, *hdus, **cards):
+    for key, value in cards.items():
+        hdus[0].header[key] = value
+    first = [] if isinstance(hdus[0], fits.PrimaryHDU) else [fits.PrimaryHDU()]
+    fits.HDUList([*first, *hdus]).writeto(path)
+    return path
+
+
+def plain(path, data=IMAGE, **cards):
+    return write(path, fits.PrimaryHDU(np.asarray(data)), **cards)
+
+
+THICKNESS = 20.0  # um
+ELECTRON_MASS = 0.511e6  # eV
+
+
+def run_um(track):
+    """Projected length of a straight track, from the centres of its first and last step."""
+    n = len(track.x_um)
+    return np.hypot(np.ptp(track.x_um), np.ptp(track.y_um)) * n / (n - 1)
+
+
+def path_um(track):
+    return np.hypot(run_um(track), THICKNESS)

@@ -3,25 +3,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import ELECTRON_MASS, THICKNESS, path_um, run_um
 from scipy import integrate, spatial
 
 from crcore.instruments import CAMERAS
-from crcore.simulate import electrons, losses, rays
+from crcore.simulate import rays
 from crcore.simulate.rays import (
     Track,
     charge_map,
-    compton_electrons,
     landau_loss_ev,
     muon_flux,
     muons,
-    proton_energies_ev,
-    protons,
     tilted_flux_ratio,
 )
 
 SINISTRO = CAMERAS["sinistro"]
-THICKNESS = 20.0
-ELECTRON_MASS = 0.511e6  # eV
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +30,6 @@ def tracks():
 @pytest.fixture(scope="module")
 def straight(tracks):
     return [t for t in tracks if t.kind == "muon"]
-
-
-def run_um(track):
-    """Projected length of a straight track, from the centres of its first and last step."""
-    n = len(track.x_um)
-    return np.hypot(np.ptp(track.x_um), np.ptp(track.y_um)) * n / (n - 1)
-
-
-def path_um(track):
-    return np.hypot(run_um(track), THICKNESS)
 
 
 def point(x, y, depth, charge=1000.0):
@@ -197,19 +183,6 @@ def test_delta_rays_start_on_their_muon():
     assert spatial.cKDTree(places).query(starts)[0].max() < 4.0
 
 
-def test_fast_delta_rays_go_forward_and_slow_ones_aside():
-    # PDG 34.2.6: cos = (T / p) (p_max / T_max), for T_max >> m: sqrt(T / (T + 2m))
-    n = 100_000
-    entry, whole = np.zeros((n, 3)), np.tile([0.0, 0.0, 1e4], (n, 1))
-    made = rays._delta_rays(entry, whole, np.full(n, 2.0), np.ones(n), 1e4, np.random.default_rng(24))
-    energy = np.array([t.charge_e.sum() for t in made]) * rays.EV_PER_ELECTRON
-    cos = np.array([(t.depth_um[1] - t.depth_um[0]) / followed_um(cut(t, 2)) for t in made if len(t.x_um) > 1])
-    energy = energy[[len(t.x_um) > 1 for t in made]]
-    slow, fast = (energy > 20e3) & (energy < 40e3), energy > 300e3
-    assert np.median(cos[slow]) == pytest.approx(0.16, abs=0.08)
-    assert np.median(cos[fast]) > 0.5
-
-
 def test_charge_inside_the_frame_is_conserved():
     rng = np.random.default_rng(11)
     deposits = Track(
@@ -267,91 +240,6 @@ def test_charge_beyond_the_edge_is_lost():
 def test_charge_does_not_wrap_to_the_other_side():
     image = charge_map([point(0.0, 100.0, 20.0)], (20, 20), pixel_um=10.0, thickness_um=20.0, diffusion_um=10.0)
     assert image[:, 15:].sum() == 0.0
-
-
-@pytest.mark.parametrize("gamma", [0.3e6, 0.662e6, 1.461e6])
-def test_recoil_energy_ends_at_the_compton_edge(gamma):
-    edge = gamma * (2 * gamma / ELECTRON_MASS) / (1 + 2 * gamma / ELECTRON_MASS)
-    energy = electrons.klein_nishina_electron_ev(np.full(20_000, gamma), np.random.default_rng(12))
-    assert energy.max() <= edge * (1 + 1e-9)
-    assert energy.max() > 0.999 * edge
-
-
-@pytest.mark.parametrize("gamma", [0.1e6, 0.511e6, 2.0e6])
-def test_mean_recoil_energy_is_that_of_the_klein_nishina_formula(gamma):
-    k = gamma / ELECTRON_MASS
-
-    def cross_section(cos):
-        ratio = 1 / (1 + k * (1 - cos))
-        return ratio**2 * (ratio + 1 / ratio - 1 + cos**2)
-
-    total = integrate.quad(cross_section, -1, 1)[0]
-    mean = integrate.quad(lambda c: cross_section(c) * (1 - 1 / (1 + k * (1 - c))), -1, 1)[0] / total
-    energy = electrons.klein_nishina_electron_ev(np.full(40_000, gamma), np.random.default_rng(13))
-    assert energy.mean() / gamma == pytest.approx(mean, rel=0.02)
-
-
-def stopped(energy_ev, n=60, block_um=3000.0):
-    """Electrons that start in the middle of a block from which they cannot get out."""
-    origin = np.full((n, 3), block_um / 2)
-    return electrons.follow_electrons(np.full(n, energy_ev), origin, block_um, np.random.default_rng(14))
-
-
-def cut(track, n):
-    return Track(track.x_um[:n], track.y_um[:n], track.depth_um[:n], track.charge_e[:n], track.kind)
-
-
-def followed_um(track):
-    return np.sqrt(sum(np.diff(a) ** 2 for a in (track.x_um, track.y_um, track.depth_um))).sum()
-
-
-# CSDA ranges of electrons in silicon: NIST ESTAR, over 2.33 g/cm3
-@pytest.mark.parametrize(("energy", "range_um"), [(50e3, 23.0), (100e3, 78.0), (300e3, 434.0)])
-def test_electron_path_is_its_csda_range(energy, range_um):
-    paths = [followed_um(t) for t in stopped(energy)]
-    assert np.mean(paths) == pytest.approx(range_um, rel=0.25)
-
-
-def test_electron_wanders_less_far_than_its_path():
-    for track in stopped(100e3, n=20):
-        far = np.sqrt(sum((a - a[0]) ** 2 for a in (track.x_um, track.y_um, track.depth_um))).max()
-        assert far < 0.95 * followed_um(track)
-
-
-@pytest.mark.parametrize("energy", [20e3, 100e3, 300e3])
-def test_stopped_electron_leaves_all_its_energy(energy):
-    for track in stopped(energy, n=10):
-        assert track.charge_e.sum() == pytest.approx(energy / 3.65, rel=2e-3)
-
-
-def test_electron_charge_per_length_grows_towards_its_end():
-    first, last = 0.0, 0.0
-    for track in stopped(200e3):
-        steps = np.sqrt(sum(np.diff(a) ** 2 for a in (track.x_um, track.y_um, track.depth_um)))
-        density = track.charge_e[1:] / steps
-        first += density[:10].mean()
-        last += density[-20:-5].mean()
-    assert last > 2 * first
-
-
-def test_stopping_power_is_near_the_tables():
-    # NIST ESTAR, collision stopping power of silicon times 2.33 g/cm3: 0.1, 1 MeV
-    power = electrons.stopping_power_ev_per_um(np.array([0.1e6, 1e6]))
-    np.testing.assert_allclose(power, [758.0, 350.0], rtol=0.05)
-
-
-def test_compton_electrons_stay_inside_the_silicon():
-    made = compton_electrons(400, size_um=(900.0, 900.0), thickness_um=15.0, rng=np.random.default_rng(15))
-    depth = np.concatenate([t.depth_um for t in made])
-    assert depth.min() >= 0.0
-    assert depth.max() <= 15.0
-    assert {t.kind for t in made} == {"electron"}
-
-
-def test_compton_charge_is_never_more_than_the_highest_edge():
-    made = compton_electrons(400, size_um=(900.0, 900.0), thickness_um=15.0, rng=np.random.default_rng(16))
-    k = 2.6e6 / ELECTRON_MASS
-    assert max(t.charge_e.sum() for t in made) <= 2.6e6 * 2 * k / (1 + 2 * k) / 3.65
 
 
 def test_muon_flux_is_one_per_minute_at_sea_level_and_grows_with_altitude():
@@ -426,88 +314,6 @@ def test_tracks_through_a_vertical_chip_follow_its_columns():
     assert np.mean(steep) > 0.7
 
 
-@pytest.mark.parametrize("kinetic", [0.1e9, 0.5e9, 2e9, 10e9])
-def test_losses_of_protons_follow_bethe(kinetic):
-    # PDG equation 34.12, restricted to 20 keV: what a long path loses on the average with the rest cut away
-    gamma = 1 + kinetic / rays.PROTON_MASS_EV
-    beta2 = 1 - 1 / gamma**2
-    bg2 = beta2 * gamma**2
-    x = np.log10(np.sqrt(bg2))
-    density = 0.0 if x < 0.2014 else 2 * np.log(10) * x - 4.4351 + 0.14921 * max(2.8715 - x, 0) ** 3.2546
-    cut_ev = 20e3
-    bracket = np.log(2 * ELECTRON_MASS * bg2 * cut_ev / 173.0**2) / 2 - beta2 / 2 - density / 2
-    mean = 2 * rays.XI_EV_PER_UM / beta2 * bracket
-    loss = landau_loss_ev(np.full(400_000, 2.0), np.random.default_rng(26), beta=np.sqrt(beta2), cut_ev=cut_ev) / 2.0
-    assert loss.mean() == pytest.approx(mean, rel=0.03)
-
-
-def test_the_limit_of_fast_particles_is_reached_smoothly():
-    fast = landau_loss_ev(np.full(50_000, 100.0), np.random.default_rng(27), beta=0.99999)
-    limit = landau_loss_ev(np.full(50_000, 100.0), np.random.default_rng(27))
-    np.testing.assert_allclose(fast, limit, rtol=0.02)
-
-
-def test_proton_energies_are_those_of_the_galaxy():
-    energy = proton_energies_ev(20_000, np.random.default_rng(28))
-    assert energy.min() >= 0.1e9
-    assert energy.max() <= 10e9
-    # a middling Sun: most flux per energy at a few hundred MeV, half of the protons above about 1.5 GeV
-    counts, edges = np.histogram(energy, np.linspace(0.1e9, 10e9, 34))
-    assert edges[counts.argmax()] < 1e9
-    assert 1e9 < np.median(energy) < 2.5e9
-
-
-def test_protons_come_from_everywhere():
-    made = protons(4000, size_um=(5e4, 5e4), thickness_um=THICKNESS, rng=np.random.default_rng(29))
-    crossing = [t for t in made if t.kind == "proton"]
-    assert len(crossing) == 4000
-    cos = THICKNESS / np.array([path_um(t) for t in crossing])
-    # isotropic: density 2 cos of the cosine through a plane
-    assert cos.mean() == pytest.approx(2 / 3, abs=4 * np.sqrt((1 / 2 - 4 / 9) / 4000))
-    assert (cos**2).mean() == pytest.approx(1 / 2, abs=4 * np.sqrt((1 / 3 - 1 / 4) / 4000))
-
-
-def test_grazing_protons_leave_the_long_tracks():
-    made = protons(4000, size_um=(5e4, 5e4), thickness_um=15.0, rng=np.random.default_rng(30))
-    run = np.array([run_um(t) for t in made if t.kind == "proton"])
-    # run > 10 thicknesses: cos < 1 / sqrt(101), of which there are 1/101
-    assert (run > 150.0).mean() == pytest.approx(1 / 101, abs=4 * np.sqrt(1 / 101 / 4000))
-
-
-def test_rays_in_orbit_are_as_many_as_hubble_counts():
-    camera = CAMERAS["acs_wfc"]
-    charge, count = rays.rays_in_exposure(camera, (512, 512), 1000.0, np.random.default_rng(31))
-    expected = 0.96 * (512 * 15e-4) ** 2 * 1000.0
-    assert count == pytest.approx(expected, abs=4 * np.sqrt(expected))
-    # about 1.5 % of the pixels of 1000 s: ACS Instrument Handbook, section 7.4 (1.5 to 3 %)
-    assert 0.005 < (charge > 30).mean() < 0.04
-    again = rays.rays_in_exposure(
-        replace(camera, electrons_per_muon=9.0), (512, 512), 1000.0, np.random.default_rng(31)
-    )
-    np.testing.assert_array_equal(charge, again[0])
-
-
-def test_electrons_from_outside_are_more_of_all_in_thinner_silicon():
-    thick, thin = (electrons.outside_fraction(t, 300.0) for t in (200.0, 15.0))
-    assert 0 < thick < thin < 1
-    assert electrons.outside_fraction(1e9, 300.0) == pytest.approx(0.0, abs=1e-6)
-
-
-@pytest.mark.parametrize(("energy", "range_um"), [(100e3, 78.0), (300e3, 434.0), (1e6, 2350.0)])
-def test_csda_range_is_that_of_the_tables(energy, range_um):
-    # NIST ESTAR, 0.0182, 0.1012 and 0.5479 g/cm2
-    assert electrons.csda_range_um(energy) == pytest.approx(range_um, rel=0.1)
-
-
-def test_gamma_rays_follow_their_power_law(monkeypatch):
-    low, high = electrons.GAMMA_EV
-    for slope, middle in ((1.0, np.sqrt(low * high)), (0.0, (low + high) / 2)):
-        monkeypatch.setattr(electrons, "GAMMA_SLOPE", slope)
-        energy = electrons.gamma_energies_ev(20_000, np.random.default_rng(32))
-        assert low <= energy.min() < energy.max() <= high
-        assert (energy < middle).mean() == pytest.approx(0.5, abs=0.015)
-
-
 def test_pieces_of_the_work_do_not_change_the_charge_map(monkeypatch):
     made = muons(40, size_um=(900.0, 1200.0), thickness_um=200.0, tilt_rad=1.0, rng=np.random.default_rng(33))
     geometry = {"pixel_um": 15.0, "thickness_um": 200.0, "diffusion_um": 7.0}
@@ -523,11 +329,3 @@ def test_a_long_exposure_of_a_thick_chip_takes_little_memory():
     tracemalloc.stop()
     assert count > 100
     assert peak_bytes < 400e6
-
-
-def test_bound_electrons_widen_the_losses_but_keep_their_mean():
-    # Shulek et al.: 5.8 keV RMS for 300 um, on top of Landau's law; there are 150 steps of 2 um
-    loss = np.full((4000, 150), 2.0 * 285.0)  # eV, the mean below 20 keV
-    spread = losses.bound_electrons_ev(loss, np.random.default_rng(35)).sum(axis=1)
-    assert spread.mean() == pytest.approx(300 * 285.0, rel=0.01)
-    assert spread.std() == pytest.approx(5.8e3, rel=0.05)
