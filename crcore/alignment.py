@@ -4,11 +4,13 @@ Only whole pixels move (nearest neighbour), so that rays keep their values
 (appendix A). Exposures that already agree to half a pixel are left as they are.
 """
 
+import re
 from dataclasses import dataclass
 
 import astroalign
 import numpy as np
 import sep
+from astropy.io import fits
 from astropy.wcs import WCS, NoConvergence, WcsError
 from reproject import reproject_interp
 from scipy import ndimage, spatial, stats
@@ -20,6 +22,11 @@ __all__ = ["Alignment", "align", "wcs_map"]
 
 #: a map this close (pixels) to a shift, or to an affine map, is taken for one
 _SHIFT_PX, _AFFINE_PX = 0.25, 0.1
+#: how the keywords of a WCS begin; parsing the hundreds of others takes most of the time
+_WCS_CARD = re.compile(
+    "NAXIS|WCS|C(TYPE|RVAL|RPIX|DELT|UNIT|ROTA|D|PDIS|QDIS)|P[CSV]|D[PQ]|L(ON|AT)POLE|RADE|EQUINOX|EPOCH|[AB]P?_|"
+    "D2IM|AXISCORR|WAT|DATE|MJD|SPECSYS|VELREF|REST"
+)
 #: exposures must share this much of the frame
 _MIN_OVERLAP = 0.5
 
@@ -135,7 +142,10 @@ def wcs_map(first, other, *, here=None):
         here, there = here or _celestial(first), _celestial(other)
         if here is None or there is None:
             return None, np.inf
-        moved = np.stack(there.world_to_pixel(here.pixel_to_world(x, y)), axis=1)
+        if _frame_of(here) == _frame_of(there):  # coordinates of one kind need no objects, which take longer
+            moved = np.stack(there.all_world2pix(*here.all_pix2world(x, y, 0), 0), axis=1)
+        else:
+            moved = np.stack(there.world_to_pixel(here.pixel_to_world(x, y)), axis=1)
     except (WcsError, NoConvergence, ValueError, TypeError):  # headers whose keywords contradict each other
         return None, np.inf
     if not np.isfinite(moved).all():
@@ -149,8 +159,16 @@ def _celestial(frame):
     """The celestial WCS of a frame, or None where it has none or says that it is bad."""
     if frame.header.get("WCSERR", 0) != 0:
         return None
-    wcs = WCS(frame.header, fix=False)
-    return wcs.celestial if wcs.has_celestial else None
+    cards = [c for c in frame.header.cards if _WCS_CARD.match(c.keyword)]
+    wcs = WCS(fits.Header(cards), fix=False)
+    if not wcs.has_celestial:
+        return None
+    return wcs if wcs.naxis == 2 else wcs.celestial
+
+
+def _frame_of(wcs):
+    """What its world coordinates are: names of the axes, reference system, equinox."""
+    return tuple(wcs.axis_type_names), wcs.wcs.radesys, str(wcs.wcs.equinox)
 
 
 def _stay(array):
@@ -164,7 +182,7 @@ def _mover(first, frame, here):
         return _affine_mover(_star_map(first, frame), first.shape, "stars")
     if residual <= _AFFINE_PX:
         return _affine_mover(params, first.shape, "wcs")
-    target, source = (WCS(f.header, fix=False).celestial for f in (first, frame))
+    target, source = _celestial(first), _celestial(frame)
 
     def by_reproject(array):
         values = np.asarray(array, dtype=np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 from astropy.stats import mad_std
 from scipy import ndimage
 
-from crcore.sources import dilate, median_frame, sky_level
+from crcore.sources import ROWS, dilate, median_frame, sky_level
 
 __all__ = ["deviation_score", "solve_gain", "spectral_deviation"]
 
@@ -14,7 +14,7 @@ FLEXURE_PX = 0.1
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
-def deviation_score(stack, read_noise, *, released=False):
+def deviation_score(stack, read_noise, *, sky=None, released=False):
     """How far each pixel lies above the median frame, in sigma (equations A1 to A3).
 
     A1: sigma_I² = |I| + N_R² + N_S. A2: Sigma = median(sigma_I) / √n. A3: score =
@@ -36,6 +36,8 @@ def deviation_score(stack, read_noise, *, released=False):
         Aligned exposures in electrons, sky included.
     read_noise : array-like, shape (n,)
         Electrons.
+    sky : numpy.ndarray, shape (n,), float32, optional
+        Median of each exposure where it is known already (`crcore.sources.sky_level`).
     released : bool, optional
         True for what the released pipeline does.
 
@@ -46,30 +48,29 @@ def deviation_score(stack, read_noise, *, released=False):
     """
     n = len(stack)
     noise2 = np.asarray(read_noise, dtype=np.float32) ** 2
-    sky = sky_level(stack)
-    score = stack - sky[:, None, None]
-    variance = np.empty_like(score)
-    for i in range(n):
-        np.abs(stack[i] if released else score[i], out=variance[i])
-        sky_variance = max(sky[i], 0)
-        if not released:
-            sky_variance = max(sky_variance, _scatter(score[i] - score[i - 1]) ** 2 / 2 - noise2[i])
-        variance[i] += noise2[i] + sky_variance  # A1
-    score -= median_frame(score)
-    # The median of squares is the square of the median: A2 needs no root of every exposure.
-    median_variance = median_frame(variance)
-    median_variance /= np.float32(n)
-    for i in range(n):
-        variance[i] += median_variance
-        np.sqrt(variance[i], out=variance[i])
-        score[i] /= variance[i]  # A3
+    sky = sky_level(stack) if sky is None else sky
+    sky_variance = np.maximum(sky, 0)
+    if not released:
+        sample = stack[:, ::3, ::4] if stack[0].size > 1_000_000 else stack
+        seen = np.array([_scatter(sample[i] - sample[i - 1]) ** 2 / 2 for i in range(n)], dtype=np.float32)
+        sky_variance = np.maximum(sky_variance, seen - noise2)
+    floor, sky = (noise2 + sky_variance)[:, None, None], sky[:, None, None]
+    score = np.empty_like(stack)
+    for top in range(0, stack.shape[1], ROWS):
+        rows = np.s_[:, top : top + ROWS]
+        level = stack[rows] - sky
+        variance = np.abs(stack[rows] if released else level)
+        variance += floor  # A1
+        level -= median_frame(level)
+        # The median of squares is the square of the median: A2 needs no root of every exposure.
+        variance += median_frame(variance) / np.float32(n)
+        np.divide(level, np.sqrt(variance, out=variance), out=score[rows])  # A3
     return score
 
 
 def _scatter(image):
-    """Robust standard deviation, from a sixth of the pixels."""
-    sample = image[::2, ::3]
-    return 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
+    """Robust standard deviation."""
+    return 1.4826 * float(np.median(np.abs(image - np.median(image))))
 
 
 def spectral_deviation(stack, read_noise, saturation):
@@ -141,11 +142,12 @@ def solve_gain(image, read_noise, source):
     near 1, for an image in units of g per electron should be divided. Kept, since labels were made so.
     """
     border = 100 if min(image.shape) > 300 else 0
-    inner = np.s_[border : image.shape[0] - border, border : image.shape[1] - border]
+    step = 1 if image.size < 1_000_000 else 3
+    inner = np.s_[border : image.shape[0] - border : step, border : image.shape[1] - border]
     background = image[inner][~source[inner]]
     if background.size < 1000:
         return 1.0
-    background = background[:: max(1, background.size // 200_000)]
+    background = background[:: max(1, background.size // 100_000)]
     variance, level, noise2 = float(mad_std(background)) ** 2, float(np.median(background)), float(read_noise) ** 2
     if noise2 == 0:
         return variance / level if level > 0 else 1.0

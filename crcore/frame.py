@@ -16,7 +16,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from crcore.errors import InputError
 
-__all__ = ["FITS_SUFFIXES", "Frame", "find_fits", "open_fits"]
+__all__ = ["FITS_SUFFIXES", "Frame", "find_fits", "open_fits", "science_extensions"]
 
 #: what reading a damaged FITS file may raise
 BROKEN_FITS = (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, VerifyError, zlib.error)
@@ -131,18 +131,10 @@ class Frame:
             When the file is missing, cannot be read, or holds no such image.
         """
         path = Path(path)
-        try:
-            with open_fits(path) as hdus:
-                index = _image_index(hdus, ext, path)
-                hdu = hdus[index]
-                data, header = hdu.data, _merged_header(hdus, index)
-                return _calibrated(data, header, _bad_pixels(hdus, index), path, gain, read_noise)
-        except InputError:
-            raise
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file: check the path") from None
-        except BROKEN_FITS as error:
-            raise InputError(f"{path}: cannot be read as FITS ({_first_line(error)}): is it whole?") from None
+        with _readable(path), open_fits(path) as hdus:
+            index = _image_index(hdus, ext, path)
+            data, header = hdus[index].data, _merged_header(hdus, index)
+            return _calibrated(data, header, _bad_pixels(hdus, index), path, gain, read_noise)
 
     def to_ccddata(self):
         """The frame as `astropy.nddata.CCDData` in electrons, mask True where bad."""
@@ -226,6 +218,53 @@ def find_fits(folder):
     )
 
 
+def science_extensions(path):
+    """Numbers of the extensions that hold images of the sky: one, or one for each chip of a mosaic.
+
+    Those named ``SCI``; where there are none, the first image, and those that say with it by ``DETSEC`` that they
+    are parts of one mosaic.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or holds no two-dimensional image.
+    """
+    path = Path(path)
+    with _readable(path), open_fits(path) as hdus:
+        first = _image_index(hdus, None, path)
+        parts = hdus[first].name == "SCI" or "DETSEC" in hdus[first].header
+        return [first] + [
+            i
+            for i, hdu in enumerate(hdus)
+            if parts and i != first and _is_image(hdu) and (hdu.name == "SCI" or "DETSEC" in hdu.header)
+        ]
+
+
+def _is_image(hdu):
+    return getattr(hdu, "is_image", False) and hdu.header.get("NAXIS") == 2
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """Says in one line what is wrong with a file that cannot be read."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: check the path") from None
+    except BROKEN_FITS as error:
+        raise InputError(f"{path}: cannot be read as FITS ({_first_line(error)}): is it whole?") from None
+
+
 def _first_line(error):
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:160]
@@ -245,7 +284,7 @@ def _image_index(hdus, ext, path):
     order = [i for i, h in enumerate(hdus) if h.name == "SCI"]
     order += [i for i in range(len(hdus)) if i not in order]
     for i in order:
-        if getattr(hdus[i], "is_image", False) and hdus[i].header.get("NAXIS") == 2 and hdus[i].data is not None:
+        if _is_image(hdus[i]) and hdus[i].data is not None:
             return i
     raise InputError(f"{path}: holds no two-dimensional image (found {_listing(hdus)}): name one with --ext")
 
@@ -279,7 +318,8 @@ def _bad_pixels(hdus, index):
         if not mine and len(images) == 1:
             mine = masks
         if mine:
-            return (hdus[mine[0]].data.astype(np.int64) & ~ray_bits) != 0
+            mask = hdus[mine[0]].data
+            return (mask.astype(np.int64) & ~ray_bits if ray_bits else mask) != 0
     return None
 
 
@@ -323,8 +363,7 @@ def _overscan(values, header):
 
 
 def _calibrated(data, header, bad, path, gain, read_noise):
-    """Electrons from what a file holds; overscan subtracted and trimmed where it is there."""
-    header = header.copy()
+    """Electrons from what a file holds; overscan subtracted and trimmed where it is there. Changes ``header``."""
     given = _number(header, "GAIN", None) if gain is None else gain
     if given is not None and given <= 0:
         raise InputError(f"{path}: GAIN = {given}: electrons per ADU must be positive")

@@ -9,9 +9,10 @@ from crcore import results
 from crcore.batch import run_jobs
 from crcore.dataset import assign_splits, find_reference, sha256, write_sequence
 from crcore.errors import InputError
+from crcore.frame import science_extensions
 from crcore.labeling import BORDER, NO_DATA, LabelingConfig, label_sequence, read_run
 from crcore.review import contact_sheet, write_index
-from crcore.sequences import find_sequences
+from crcore.sequences import find_sequences, night_of
 
 __all__ = ["MANIFEST", "label_batch"]
 
@@ -168,21 +169,47 @@ def _collect(output, others, done, left, old):
 
 
 def label_run(paths, output, name, config, gain, read_noise, sheets, reference, key):
-    """Label one run of visits and write its sequences of three: what a worker does. Returns manifest rows."""
+    """Label one run of visits and write its sequences of three: what a worker does. Returns manifest rows.
+
+    Each chip of a mosaic is labelled by itself; a chip that cannot be does not hide the others.
+    """
     begun = time.monotonic()
-    output = Path(output)
     known = None if reference is None else lambda path: find_reference(reference, path.name)
-    frames, truth = read_run(paths, gain=gain, read_noise=read_noise, reference=known)
-    labelled = label_sequence(frames, config, truth=truth)
+    extensions = science_extensions(paths[0])
+    rows, failed = [], []
+    for chip, ext in enumerate(extensions, 1):
+        label = name if len(extensions) == 1 else f"{name}-chip{chip}"
+        try:
+            frames, truth = read_run(paths, ext=ext, gain=gain, read_noise=read_noise, reference=known)
+            rows += _write_threes(label_sequence(frames, config, truth=truth), Path(output), name, label, sheets)
+        except InputError as error:
+            if len(extensions) == 1:
+                raise
+            reason = f"chip {chip} (extension {ext}): {error}"
+            failed.append(_row(status="failed", frames="|".join(p.name for p in paths), left_out=reason))
+        frames = truth = None  # memory for the next
+    if len(failed) == len(extensions):
+        raise InputError("; ".join(row["left_out"] for row in failed))
+    rows += failed
+    seconds = round((time.monotonic() - begun) / sum(bool(row["file"]) for row in rows), 1)
+    made = results.provenance()
+    versions = " ".join(f"{k}={made['versions'].get(k, '')}" for k in ("astropy", "numpy", "sep", "reproject"))
+    for row in rows:
+        row.update(key=key, revision=made["revision"], versions=versions, seconds=seconds)
+    return rows
+
+
+def _write_threes(labelled, output, name, label, sheets):
+    """Write a labelled run in sequences of three, with contact sheets; returns manifest rows."""
     parts = labelled.threes()
     used = {n for part in parts for n in part.names}
     spare = [n for n in labelled.names if n not in used]
     rows = [_row(status="left out", frames=n, left_out=why) for n, why in labelled.facts["left_out"].items()]
     rows += [_row(status="left out", frames=n, left_out="left over after cutting into threes") for n in spare]
     for number, part in enumerate(parts, 1):
-        file = f"masked_fits/{name}-{number:02d}_3frms_masks.fits"
+        file = f"masked_fits/{label}-{number:02d}_3frms_masks.fits"
         write_sequence(output / file, part)
-        sheet = f"contact_sheets/{name}-{number:02d}.png"
+        sheet = f"contact_sheets/{label}-{number:02d}.png"
         if sheets:
             contact_sheet(output / sheet, part)
         header = part.headers[0]
@@ -193,7 +220,7 @@ def label_run(paths, output, name, config, gain, read_noise, sheets, reference, 
                 data="simulated" if part.simulated else "real",
                 site=header.get("SITEID", header.get("TELESCOP", "")),
                 camera=header.get("INSTRUME", ""),
-                night=header.get("DAY-OBS", str(header.get("DATE-OBS", ""))[:10]),
+                night=night_of(header),
                 filter=header.get("FILTER", ""),
                 exposure_s=header.get("EXPTIME", ""),
                 run=name,
@@ -206,11 +233,6 @@ def label_run(paths, output, name, config, gain, read_noise, sheets, reference, 
                 sha256=sha256(output / file),
             )
         )
-    seconds = round((time.monotonic() - begun) / len(parts), 1)
-    made = results.provenance()
-    versions = " ".join(f"{k}={made['versions'].get(k, '')}" for k in ("astropy", "numpy", "sep", "reproject"))
-    for row in rows:
-        row.update(key=key, revision=made["revision"], versions=versions, seconds=seconds)
     return rows
 
 

@@ -12,7 +12,7 @@ from crcore.deviation import deviation_score, solve_gain, spectral_deviation
 from crcore.errors import FrameRejectedError, InputError
 from crcore.frame import Frame
 from crcore.rejection import check_background, check_shares, check_stars, check_trails
-from crcore.sources import dilate, median3x3, median_frame, sky_level, source_masks
+from crcore.sources import ROWS, dilate, median3x3, median_frame, sky_level, source_masks
 
 __all__ = [
     "BORDER",
@@ -189,13 +189,13 @@ def label_files(groups, config=LabelingConfig(), *, reference=None):
             yield paths, error
 
 
-def read_run(paths, *, gain=None, read_noise=None, reference=None):
+def read_run(paths, *, ext=None, gain=None, read_noise=None, reference=None):
     """Read the exposures of a run and what is known of them.
 
     Parameters
     ----------
     paths : sequence of path-like
-    gain, read_noise : float, optional
+    ext, gain, read_noise : optional
         As in `crcore.frame.Frame.read`.
     reference : callable, optional
         Gives the known mask of a path, or None; a frame without one is undecided everywhere.
@@ -206,7 +206,7 @@ def read_run(paths, *, gain=None, read_noise=None, reference=None):
     truth : list of numpy.ndarray, or None
         None where nothing is known of any.
     """
-    frames = [Frame.read(path, gain=gain, read_noise=read_noise) for path in paths]
+    frames = [Frame.read(path, ext=ext, gain=gain, read_noise=read_noise) for path in paths]
     masks = [reference(path) for path in paths] if reference else []
     if all(mask is None for mask in masks):
         return frames, None
@@ -301,28 +301,33 @@ def _label(frames, config, truth):
         check_background(sky, np.sqrt(np.maximum(sky, 0) + read_noise**2), names)
     gains = np.ones(len(frames))
     if imaging:
-        level = stack - sky[:, None, None]
-        median = median_frame(level)
         if config.reject:
-            check_stars(level, valid, names)
-        sources, catalog = source_masks(level, median, valid, config)
-        del level
+            check_stars(_less_sky(stack, sky), valid, names)
+        sources, catalog = source_masks(_less_sky(stack, sky), median_frame(stack, sky), valid, config)
         if config.kind == "imaging" and str(frames[0].header.get("TELID", "")).startswith("0m4"):
             gains = np.array([solve_gain(s, r, m) for s, r, m in zip(stack, read_noise, sources, strict=True)])
         scaled = stack if (gains == 1).all() else stack * gains[:, None, None].astype(np.float32)
-        score = deviation_score(scaled, read_noise * gains, released=config.released)
+        score = deviation_score(scaled, read_noise * gains, sky=sky * np.float32(gains), released=config.released)
+        del scaled
     else:
         score, sources = spectral_deviation(stack, read_noise, [f.saturation for f in frames])
         catalog = Table({"x": np.empty(0), "y": np.empty(0)})
     if config.reject and imaging:
         check_trails(score, valid, names)
-    hot = _static_pixels(frames, aligned, read_noise) if imaging else np.zeros(valid.shape, dtype=bool)
-    score[:, hot] = 0
-    cr, single, lost = _grow(score, sources, config)
+    hot = _static_pixels(frames, aligned, sky, read_noise) if imaging else np.zeros(valid.shape, dtype=bool)
     inner = _inner(valid.shape, config.border_px)
+    seen = valid & inner
+    cr = np.empty(score.shape, dtype=np.uint8)
+    ignore = np.empty(score.shape, dtype=np.uint8)
+    nowhere = np.uint8(BORDER) * ~inner + np.uint8(NO_DATA) * ~valid
+    lost_to_sources = []
+    for i in range(len(frames)):
+        score[i, hot] = 0
+        cr[i], single, lost = _grow(score[i], sources[i], config)
+        ignore[i] = nowhere + np.uint8(SOURCE) * (sources[i] | lost) + np.uint8(HOT_PIXEL) * (single | hot)
+        lost_to_sources.append(int((lost & seen).sum()))
     if config.reject and imaging:
-        check_shares(cr * (inner & valid), names)
-    ignore = _ignore_masks(valid, inner, sources | lost, single | hot)
+        check_shares(cr, seen, names)
     cr[ignore > 0] = 0
     if truth is not None:
         truth = np.stack([np.nan_to_num(m(t)) for m, t in zip(aligned.movers, truth, strict=True)]).astype(np.uint8)
@@ -331,7 +336,7 @@ def _label(frames, config, truth):
         "gains": gains.tolist(),
         "sky": [round(float(s), 2) for s in sky],
         "cr_pixels": [int(n) for n in cr.sum(axis=(1, 2), dtype=np.int64)],
-        "lost_to_sources": [int((x & inner & valid).sum()) for x in lost],
+        "lost_to_sources": lost_to_sources,
     }
     headers = tuple(_header(frames[0], f, m) for f, m in zip(frames, aligned.methods, strict=True))
     return Sequence(stack, cr, ignore, headers, names, catalog, facts, truth)
@@ -349,7 +354,12 @@ def _header(first, frame, method):
     return header
 
 
-def _static_pixels(frames, aligned, read_noise):
+def _less_sky(stack, sky):
+    """Exposures less their sky, one at a time, (H, W) each."""
+    return (image - level for image, level in zip(stack, sky, strict=True))
+
+
+def _static_pixels(frames, aligned, sky, read_noise):
     """Hot and dead pixels and columns of the detector, wherever alignment has put them; (H, W).
 
     They stand still while the sky moves, so the median of the exposures as they were taken
@@ -359,8 +369,11 @@ def _static_pixels(frames, aligned, read_noise):
     static = np.zeros(aligned.valid.shape, dtype=bool)
     if set(aligned.methods) == {"none"}:
         return static
-    sky = sky_level(aligned.stack)
-    fixed = median_frame(np.stack([np.where(f.bad, s, f.data) - s for f, s in zip(frames, sky, strict=True)]))
+    fixed = np.empty(static.shape, dtype=np.float32)
+    for top in range(0, len(fixed), ROWS):
+        rows = slice(top, top + ROWS)
+        as_taken = [np.where(f.bad[rows], s, f.data[rows]) for f, s in zip(frames, sky, strict=True)]
+        fixed[rows] = median_frame(np.stack(as_taken), sky)
     noise = np.sqrt(max(sky[0], 0) + np.median(read_noise) ** 2)
     odd = (np.abs(fixed - median3x3(fixed)) > 5 * noise / np.sqrt(len(frames))).astype(np.float32)
     for move in aligned.movers:
@@ -368,34 +381,30 @@ def _static_pixels(frames, aligned, read_noise):
     return static
 
 
-def _grow(score, sources, config):
-    """Rays, single pixels, and what is lost to sources: seeds and their periphery that touch one (all (n, H, W))."""
-    cr = np.zeros(score.shape, dtype=np.uint8)
-    single = np.zeros(score.shape, dtype=bool)
-    lost = np.zeros(score.shape, dtype=bool)
-    for i, (frame, source) in enumerate(zip(score, sources, strict=True)):
-        found = dilate(frame > config.seed_score, config.dilation_px) & (frame > config.grow_score)
-        labels, n = ndimage.label(found, _NEIGHBOURS)
-        touches = np.zeros(n + 1, dtype=bool)
-        touches[labels[dilate(source, 1) & found]] = True
-        small = np.bincount(labels.ravel(), minlength=n + 1) < config.min_pixels
-        small[0] = False
-        lost[i] = touches[labels]
-        single[i] = small[labels] & ~lost[i]
-        cr[i] = found & ~single[i] & ~lost[i]
-    return cr, single, lost
+def _grow(score, source, config):
+    """Rays, isolated pixels, and rays that touch a source and are lost to it, in one exposure (all (H, W) bool).
+
+    A ray is a seed and the periphery that hangs together with it. Pixels of the periphery's brightness that
+    hang together with no seed are noise more often than not: like single pixels they are neither.
+    """
+    seeds = score > config.seed_score
+    found = dilate(seeds, config.dilation_px)
+    found &= score > config.grow_score
+    labels, n = ndimage.label(found, _NEIGHBOURS)
+    numbers = labels[found]
+    isolated = np.bincount(numbers, minlength=n + 1) < config.min_pixels
+    if not config.released:
+        isolated |= np.bincount(labels[seeds], minlength=n + 1) == 0
+    touches = np.zeros(n + 1, dtype=bool)
+    touches[labels[dilate(source, 1) & found]] = True
+    ray, single, lost = (np.zeros(score.shape, dtype=bool) for _ in range(3))
+    lost[found] = touches[numbers]
+    single[found] = (isolated & ~touches)[numbers]
+    ray[found] = ~(isolated | touches)[numbers]
+    return ray, single, lost
 
 
 def _inner(shape, border_px):
     inner = np.zeros(shape, dtype=bool)
     inner[border_px : shape[0] - border_px, border_px : shape[1] - border_px] = True
     return inner
-
-
-def _ignore_masks(valid, inner, sources, single):
-    ignore = np.zeros(sources.shape, dtype=np.uint8)
-    ignore += np.where(inner, 0, BORDER).astype(np.uint8)
-    ignore += np.where(valid, 0, NO_DATA).astype(np.uint8)
-    ignore += sources.astype(np.uint8) * SOURCE
-    ignore += single.astype(np.uint8) * HOT_PIXEL
-    return ignore

@@ -51,7 +51,7 @@ def check_stars(level, valid, names, *, reach_px=4):
 
     Parameters
     ----------
-    level : numpy.ndarray, shape (n, H, W)
+    level : iterable of numpy.ndarray, shape (H, W)
         Aligned exposures, sky subtracted.
     valid : numpy.ndarray of bool, shape (H, W)
     names : sequence of str
@@ -70,7 +70,7 @@ def check_stars(level, valid, names, *, reach_px=4):
         sigma = 1.4826 * np.median(np.abs(blocks[::3, ::3]))
         blocks = median3x3(blocks)  # no rays, no hot pixels
         blocks = np.clip(blocks, 0, 10 * sigma)
-        blocks -= np.median(blocks, axis=0)  # no columns
+        blocks -= np.median(blocks[::2], axis=0)  # no columns
         spectrum = fft.rfft2(blocks)
         if first is None:
             first = spectrum
@@ -84,7 +84,7 @@ def check_stars(level, valid, names, *, reach_px=4):
             shift = [block_px * (k - n if k > n // 2 else k) for k, n in ((x, matched.shape[1]), (y, matched.shape[0]))]
             away[i] = shift
     if away:
-        worst = 0 if len(away) == len(level) - 1 and len(level) > 3 else next(iter(away))
+        worst = 0 if len(away) == len(names) - 1 and len(names) > 3 else next(iter(away))
         dx, dy = next(iter(away.values()))
         raise FrameRejectedError(
             worst,
@@ -96,8 +96,8 @@ def check_stars(level, valid, names, *, reach_px=4):
 def _binned(image, factor):
     """Mean of blocks of ``factor`` x ``factor`` pixels, float32; a rest at the edge is left out."""
     h, w = (side // factor for side in image.shape)
-    blocks = image[: h * factor, : w * factor].reshape(h, factor, w, factor)
-    return blocks.mean(axis=(1, 3), dtype=np.float32)
+    rows = image[: h * factor].reshape(h, factor, -1).sum(axis=1, dtype=np.float32)
+    return sum(rows[:, k : w * factor : factor] for k in range(factor)) / np.float32(factor**2)
 
 
 def check_trails(score, valid, names, *, limit=10.0):
@@ -171,7 +171,7 @@ def _brightest_line(blocks, least_shift=0.0):
     return best, parts
 
 
-def check_shares(cr, names, *, limit=5.0, least=200):
+def check_shares(cr, where, names, *, limit=5.0, least=200):
     """Reject an exposure with far more labelled pixels than the others.
 
     Its share is more than twice the mean, and the excess over the others' mean is more
@@ -182,6 +182,8 @@ def check_shares(cr, names, *, limit=5.0, least=200):
     ----------
     cr : numpy.ndarray, shape (n, H, W)
         Labels.
+    where : numpy.ndarray of bool, shape (H, W)
+        Pixels that count.
     names : sequence of str
     limit, least : float, optional
 
@@ -189,12 +191,12 @@ def check_shares(cr, names, *, limit=5.0, least=200):
     ------
     FrameRejectedError
     """
-    counts = cr.sum(axis=(1, 2), dtype=np.int64).astype(float)
+    counts = np.array([np.count_nonzero((mask > 0) & where) for mask in cr], dtype=float)
     worst = int(np.argmax(counts))
     others = np.delete(counts, worst).mean()
     if counts[worst] <= 2 * counts.mean() or counts[worst] - others < least:
         return
-    squares = [np.square(np.bincount(ndimage.label(m, _NEIGHBOURS)[0].ravel())[1:]).sum() for m in cr]
+    squares = [np.square(np.bincount(ndimage.label(m & where, _NEIGHBOURS)[0].ravel())[1:]).sum() for m in cr]
     scatter = np.sqrt(np.delete(squares, worst).mean() + 1)
     if counts[worst] - others > limit * scatter:
         raise FrameRejectedError(

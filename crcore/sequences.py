@@ -10,7 +10,7 @@ from astropy.time import Time
 
 from crcore.frame import BROKEN_FITS, find_fits, open_fits
 
-__all__ = ["MAX_VISITS", "find_sequences"]
+__all__ = ["MAX_VISITS", "find_sequences", "night_of"]
 
 #: longest run of visits that is used, so that no field dominates a dataset (appendix A)
 MAX_VISITS = 12
@@ -18,6 +18,9 @@ MAX_VISITS = 12
 MAX_GAP_S = 900.0
 #: pointings this far apart are different fields
 MAX_OFFSET_DEG = 0.1
+
+#: keywords of the telescope's longitude, degrees east
+_LONGITUDES = ("LONGITUD", "SITELONG", "LONG-OBS", "OBSGEO-L")
 
 _CALIBRATIONS = ("BIAS", "ZERO", "DARK", "FLAT", "ARC", "LAMP", "FOCUS", "BPM", "DOUBLE")
 
@@ -98,6 +101,22 @@ def find_sequences(source, *, min_exposure_s=100.0):
         rejected += [(p, f"comes after the first {MAX_VISITS} visits of its field") for p in names[MAX_VISITS:]]
         kept.append(names[:MAX_VISITS])
     return kept, rejected
+
+
+def night_of(header):
+    """The night of an exposure as ``YYYYMMDD``, the date of its evening; empty where the header does not say.
+
+    ``DAY-OBS`` where it is there; else the date at the telescope's longitude twelve hours before the exposure,
+    so that no night is parted at midnight. Without a longitude, Greenwich's stands in.
+    """
+    if "DAY-OBS" in header:
+        return str(header["DAY-OBS"])
+    began = _time(header)
+    if began is None:
+        return str(header.get("DATE-OBS", ""))[:10].replace("-", "")
+    longitude = next((header[k] for k in _LONGITUDES if _is_number(header.get(k))), 0.0)
+    local = Time(began / 86400 + ((longitude + 180) % 360 - 180) / 360 - 0.5, format="mjd", scale="utc")
+    return local.strftime("%Y%m%d")
 
 
 def _unusable(header, min_exposure_s):

@@ -11,17 +11,21 @@ __all__ = ["MAX_SOURCE_SHARE", "dilate", "median3x3", "median_frame", "sky_level
 
 #: a field with more of its pixels on sources cannot be labelled
 MAX_SOURCE_SHARE = 0.5
+#: rows that are worked on at a time, so that they fit the cache
+ROWS = 64
 
 
-def median_frame(stack):
-    """Median over the first axis, (H, W); three frames are compared rather than sorted, ten times faster."""
+def median_frame(stack, offset=None):
+    """Median over the first axis, (H, W), after ``offset`` (n,) has been taken off each frame.
+
+    Three frames are compared rather than sorted, ten times faster.
+    """
     median = np.empty(stack.shape[1:], dtype=stack.dtype)
-    for top in range(0, len(median), 64):  # blocks that fit the cache
-        block = stack[:, top : top + 64]
-        if len(stack) == 3:
-            median[top : top + 64] = _median_of_three(*block)
-        else:
-            median[top : top + 64] = np.median(block, axis=0)
+    for top in range(0, len(median), ROWS):
+        block = stack[:, top : top + ROWS]
+        if offset is not None:
+            block = block - offset[:, None, None]
+        median[top : top + ROWS] = _median_of_three(*block) if len(block) == 3 else np.median(block, axis=0)
     return median
 
 
@@ -37,10 +41,11 @@ def median3x3(image):
     The median of nine is that of the largest minimum, the middle median and the smallest
     maximum of its three sorted columns: a tenth of the time of a general median filter.
     """
-    padded = np.pad(np.asarray(image, dtype=np.float32), 1, mode="edge")
-    result = np.empty(np.shape(image), dtype=np.float32)
+    image = np.asarray(image, dtype=np.float32)
+    result = np.empty(image.shape, dtype=np.float32)
     for top in range(0, len(result), 32):  # blocks that fit the cache
-        block = padded[top : top + 34]
+        edges = (int(top == 0), int(top + 32 >= len(result)))
+        block = np.pad(image[max(top - 1, 0) : top + 33], (edges, (1, 1)), mode="edge")
         a, b, c = block[:-2], block[1:-1], block[2:]
         low, high = np.minimum(a, b), np.maximum(a, b)
         columns = np.minimum(low, c), np.maximum(low, np.minimum(high, c)), np.maximum(high, c)
@@ -79,7 +84,7 @@ def source_masks(level, median, valid, config):
 
     Parameters
     ----------
-    level : numpy.ndarray, shape (n, H, W), float32
+    level : iterable of numpy.ndarray, shape (H, W), float32
         Aligned exposures, sky subtracted.
     median : numpy.ndarray, shape (H, W)
         Their median frame.
@@ -110,13 +115,13 @@ def source_masks(level, median, valid, config):
     except Exception as error:  # sep raises bare Exception when its buffers overflow
         raise InputError(f"source extraction failed ({error}): the field is too crowded to label") from None
     catalog = Table(found[(found["flag"] < 8) & np.isfinite(found["a"]) & (found["a"] * found["b"] > 0.2)])
-    masks = np.zeros(level.shape, dtype=bool)
+    masks = []
     ellipses = np.zeros(valid.shape, dtype=bool)
     if len(catalog):
         sep.mask_ellipse(ellipses, *(catalog[k] for k in ("x", "y", "a", "b", "theta")), r=2.0)
     windows = [_window(row, valid.shape) for row in _boxes(catalog)]
     outside = [~ellipses[window] for window in windows]
-    for mask, image in zip(masks, level, strict=True):
+    for image in level:
         # A 3x3 median takes rays out of the exposure and leaves the source's profile.
         smooth = median3x3(image)
         limit = np.full(valid.shape, np.inf, dtype=np.float32)
@@ -131,11 +136,11 @@ def source_masks(level, median, valid, config):
         touches = np.zeros(n + 1, dtype=bool)
         touches[labels[ellipses]] = True
         touches[0] = False
-        mask[:] = dilate(touches[labels], 2)
-    if masks[:, valid].mean() > MAX_SOURCE_SHARE:
-        raise InputError(
-            f"sources cover {100 * masks[:, valid].mean():.0f}% of the frame: the field is too crowded to label"
-        )
+        masks.append(dilate(touches[labels], 2))
+    masks = np.stack(masks)
+    share = np.count_nonzero(masks & valid) / max(len(masks) * np.count_nonzero(valid), 1)
+    if share > MAX_SOURCE_SHARE:
+        raise InputError(f"sources cover {100 * share:.0f}% of the frame: the field is too crowded to label")
     return masks, catalog
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from crcore import results
 from crcore.dataset import read_sequence
@@ -11,6 +12,7 @@ from crcore.instruments import CAMERAS, Camera
 from crcore.labeling import KINDS, LabelingConfig
 from crcore.simulate import datasets, movers, observe
 from crcore.simulate.datasets import SimulationConfig, labeling_for, simulate_dataset
+from crcore.simulate.recorded import write_rays
 
 LABELING = LabelingConfig(border_px=8)
 CONFIG = SimulationConfig(
@@ -313,3 +315,32 @@ def test_unknown_instrument_is_reported_with_those_there_are():
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         SimulationConfig(**settings)
+
+
+def test_recorded_rays_stand_in_for_simulated_ones(tmp_path):
+    write_rays(tmp_path / "rays.npz", [np.full((1, 1), 40_000.0)])  # no simulated ray has one pixel each time
+    config = replace(SMALL, rate_factor=60.0, recorded=str(tmp_path / "rays.npz"), recorded_share=1.0)
+    (row,) = simulate_dataset(tmp_path / "recorded", config, LABELING)
+    assert row["ray_source"] == "recorded"
+    for truth in read_sequence(tmp_path / "recorded" / row["file"]).truth:
+        sizes = np.bincount(ndimage.label(truth == 1)[0].ravel())[1:]
+        assert len(sizes) > 0
+        assert (sizes == 1).all()
+
+
+def test_recorded_rays_are_part_of_what_makes_a_sequence(tmp_path):
+    keys = []
+    for charge in (40_000.0, 50_000.0):
+        write_rays(tmp_path / "rays.npz", [np.full((1, 3), charge)])
+        config = replace(SMALL, recorded=str(tmp_path / "rays.npz"), recorded_share=0.0)
+        (row,) = simulate_dataset(tmp_path / "out", config, LABELING)
+        assert row["ray_source"] == "simulated"
+        keys.append(row["key"])
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize("options", [{"recorded": "none.npz"}, {"recorded_share": 1.5}])
+def test_recorded_rays_that_are_not_there_stop_before_anything_starts(tmp_path, options):
+    with pytest.raises(InputError, match=r"none\.npz|recorded_share"):
+        simulate_dataset(tmp_path, replace(SMALL, **options), LABELING)
+    assert not list(tmp_path.iterdir())

@@ -369,3 +369,37 @@ def test_an_interrupted_batch_goes_on_where_it_was(tmp_path, monkeypatch):
     rows, lines = quiet(tmp_path / "in", tmp_path / "out", sheets=False)
     assert len(files(rows)) == 3
     assert any("2 of 3 runs" in line for line in lines)
+
+
+def mosaic(folder, spoil=None):
+    """Three exposures of two chips, with a ray of another length on each; ``spoil(chip)`` changes the second."""
+    for k in range(3):
+        hdus = [fits.PrimaryHDU()]
+        for chip in (1, 2):
+            image = exposures(3, seed=chip)[k]
+            image[60 + k, 70 : 70 + 4 * chip] += 1500.0
+            header = sky_header(MOLUID=1, MOLFRNUM=k + 1, INSTRUME="m", EXPTIME=300.0, RDNOISE=READ_NOISE, GAIN=1.0)
+            hdus.append(fits.ImageHDU(image.astype("f4"), header, name="SCI", ver=chip))
+        if spoil:
+            spoil(hdus[2])
+        fits.HDUList(hdus).writeto(folder / f"m{k}.fits")
+
+
+def test_each_chip_of_a_mosaic_is_labelled(tmp_path):
+    mosaic(tmp_path)
+    rows, _ = quiet(tmp_path, tmp_path / "out")
+    assert [r["file"] for r in rows] == [f"masked_fits/m0-chip{k}-01_3frms_masks.fits" for k in (1, 2)]
+    one, two = (read_sequence(tmp_path / "out" / r["file"]).cr for r in rows)
+    assert one[0, 60, 70:74].all()
+    assert not one[0, 60, 74:].any()
+    assert two[0, 60, 70:78].all()
+
+
+def test_chip_that_cannot_be_labelled_is_named_and_the_other_stands(tmp_path):
+    mosaic(tmp_path, spoil=lambda hdu: hdu.data.fill(7.0))
+    rows, lines = quiet(tmp_path, tmp_path / "out")
+    assert [r["status"] for r in rows] == ["labelled", "failed"]
+    assert "chip 2 (extension 2): " in rows[1]["left_out"]
+    again, lines = quiet(tmp_path, tmp_path / "out")
+    assert [r["status"] for r in again] == ["labelled", "failed"]
+    assert "labelled before" in lines[0]

@@ -69,6 +69,17 @@ def test_dim_pixels_without_a_seed_are_not_labelled():
     assert not label_sequence(frames_of(images), SMALL).cr.any()
 
 
+@pytest.mark.parametrize("released", [False, True])
+def test_dim_pixels_near_a_ray_belong_to_it_only_where_they_hang_together(released):
+    images = exposures(light=np.zeros(SHAPE))
+    bright, dim = np.array([60.0, 6.0]) * SIGMA if released else np.array([60.0, 4.5]) * SIGMA
+    images[1][60, 60:62] = SKY + bright
+    images[1][60, [62, 65, 66]] = SKY + dim  # one touches the ray, two are dim neighbours of nothing
+    sequence = label_sequence(frames_of(images), dataclasses.replace(SMALL, released=released))
+    assert sequence.cr[1, 60, 60:67].tolist() == [1, 1, 1, 0, 0, *([1, 1] if released else [0, 0])]
+    assert sequence.ignore[1, 60, 65:67].tolist() == [0 if released else HOT_PIXEL] * 2
+
+
 def test_isolated_pixel_is_ignored_as_a_hot_pixel_and_is_no_ray():
     images = exposures(light=np.zeros(SHAPE))
     images[1][50, 60] += 40 * SIGMA

@@ -193,20 +193,30 @@ def labels(*counts, shape=(200, 200)):
 
 
 def test_exposure_with_far_more_labels_is_rejected():
-    index, reason = rejected(check_shares, labels(50, 50, 600))
+    index, reason = rejected(check_shares, labels(50, 50, 600), True)
     assert index == 2
     assert "2400 labelled pixels, the others 200" in reason
 
 
 @pytest.mark.parametrize("counts", [(50, 60, 90), (0, 0, 0), (0, 1, 30), (300, 250, 350), (400, 400, 700)])
 def test_ordinary_scatter_of_labels_is_no_reason(counts):
-    assert rejected(check_shares, labels(*counts)) is None
+    assert rejected(check_shares, labels(*counts), True) is None
+
+
+def test_labels_count_only_where_they_are_asked_for():
+    cr = labels(50, 50, 600)
+    where = np.ones(cr.shape[1:], bool)
+    where[:, cr.shape[2] // 2 :] = False
+    inside = [int((mask * where).sum()) for mask in cr]
+    assert rejected(check_shares, cr, np.zeros_like(where)) is None
+    _, reason = rejected(check_shares, cr, where)
+    assert f"{inside[2]} labelled pixels" in reason
 
 
 def test_one_long_muon_is_not_too_many_labels():
     cr = labels(10, 10, 10)
     cr[1, 150:152, :90] = 1
-    assert rejected(check_shares, cr) is None
+    assert rejected(check_shares, cr, True) is None
 
 
 def four(bad, number=2, light=STARS):

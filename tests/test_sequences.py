@@ -4,7 +4,7 @@ from astropy.io import fits
 from conftest import exposure
 
 from crcore.errors import InputError
-from crcore.sequences import MAX_VISITS, find_sequences
+from crcore.sequences import MAX_VISITS, find_sequences, night_of
 
 NOON = 58000.5
 
@@ -288,3 +288,21 @@ def test_truncated_compressed_file_is_rejected_and_hides_nothing(tmp_path, kept)
     runs, rejected = find_sequences(tmp_path)
     assert runs == [whole]
     assert reasons(rejected)["cut.fits.fz"].startswith("cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("cards", "night"),
+    [
+        ({"DAY-OBS": "20190325", "DATE-OBS": "2019-03-27T01:00:00"}, "20190325"),
+        ({"DATE-OBS": "2019-03-26T23:30:00", "LONGITUD": -70.8}, "20190326"),  # Chile, evening
+        ({"DATE-OBS": "2019-03-27T08:30:00", "LONGITUD": -70.8}, "20190326"),  # and morning of one night
+        ({"DATE-OBS": "2019-03-26T09:30:00", "LONGITUD": 149.07}, "20190326"),  # Australia: noon at Greenwich
+        ({"DATE-OBS": "2019-03-26T18:30:00", "LONGITUD": 149.07}, "20190326"),  # lies within its night
+        ({"DATE-OBS": "2019-03-26T05:30:00", "LONGITUD": 204.5}, "20190325"),  # Hawaii, east of Greenwich
+        ({"DATE-OBS": "2019-03-27T04:00:00"}, "20190326"),
+        ({"DATE-OBS": "2019-03-26"}, "20190326"),
+        ({}, ""),
+    ],
+)
+def test_night_has_the_date_of_its_evening(cards, night):
+    assert night_of(fits.Header(cards)) == night

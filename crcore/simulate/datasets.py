@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from crcore.errors import InputError
 from crcore.instruments import CAMERAS, Camera, get_camera
 from crcore.labeling import BORDER, KINDS, NO_DATA, SOURCE, LabelingConfig, label_sequence
 from crcore.simulate.observe import simulate_sequence
+from crcore.simulate.recorded import read_rays
 
 __all__ = ["SimulationConfig", "labeling_for", "simulate_dataset", "simulate_exposures", "simulate_labelled"]
 
@@ -41,6 +43,7 @@ _MANIFEST = (
     "exposure_s",
     "date",
     "filter",
+    "ray_source",
     "rays",
     "cr_pixels",
     "true_pixels",
@@ -73,6 +76,10 @@ class SimulationConfig:
         Multiplies the natural rate of rays.
     crossings : bool
         Let satellites, aeroplanes and asteroids cross fields.
+    recorded : str
+        File of recorded rays (`crcore.simulate.recorded.read_rays`) that stand in for simulated ones; none if empty.
+    recorded_share : float
+        Share of the sequences that get recorded rays.
     sequences : dict
         For each camera, the numbers of sequences for training, validation and test. ``random`` is
         another camera each time (`crcore.instruments.Camera.random`).
@@ -83,6 +90,8 @@ class SimulationConfig:
     exposure_s: tuple[float, float] = (100.0, 900.0)
     rate_factor: float = 1.0
     crossings: bool = True
+    recorded: str = ""
+    recorded_share: float = 0.5
     sequences: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -90,6 +99,8 @@ class SimulationConfig:
             value = getattr(self, name)
             if len(value) != length or not all(isinstance(v, int | float) and v > 0 for v in value):
                 raise InputError(f"{name} = {value}: {length} positive numbers are needed")
+        if not 0 <= self.recorded_share <= 1:
+            raise InputError(f"recorded_share = {self.recorded_share}: a share between 0 and 1 is needed")
         for name, counts in self.sequences.items():
             if name != "random":
                 get_camera(name)
@@ -198,6 +209,10 @@ def simulate_dataset(folder, config, labeling=LabelingConfig(), *, workers=1, pr
     folder = Path(folder)
     settings = {"simulation": dataclasses.asdict(config), "labeling": dataclasses.asdict(labeling)}
     del settings["simulation"]["sequences"]  # more of them change nothing in those that are there
+    if config.recorded:
+        read_rays(config.recorded)  # before anything starts: is it there, and whole?
+        settings["simulation"]["recorded"] = sha256(config.recorded)
+        config = dataclasses.replace(config, recorded=str(Path(config.recorded).resolve()))
     key = hashlib.sha256(repr((settings, results.code_hash(*_CODE))).encode()).hexdigest()[:16]
     jobs = []
     for name, counts in sorted(config.sequences.items()):
@@ -219,6 +234,11 @@ def simulate_dataset(folder, config, labeling=LabelingConfig(), *, workers=1, pr
     return rows
 
 
+@cache
+def _recorded_rays(path):
+    return read_rays(path)
+
+
 def _simulate_one(folder, split, name, code, k, config, labeling, key):
     """Make one sequence, or find it made; returns its row of the manifest."""
     folder = Path(folder)
@@ -234,6 +254,7 @@ def _simulate_one(folder, split, name, code, k, config, labeling, key):
         rng = np.random.default_rng(seed)
         camera = Camera.random(rng) if name == "random" else get_camera(name)
         shortest = 1.0 if camera.kind == "imaging" else 900.0  # spectra: 15 minutes or longer (section 4.4)
+        injected = bool(config.recorded) and rng.random() < config.recorded_share
         exposure = float(np.round(max(np.exp(rng.uniform(*np.log(config.exposure_s))), shortest)))
         observed = simulate_sequence(
             camera,
@@ -243,6 +264,7 @@ def _simulate_one(folder, split, name, code, k, config, labeling, key):
             rate_factor=config.rate_factor,
             identifier=10_000 * (1 + code % 9_999) + k,
             crossings=config.crossings,
+            footprints=_recorded_rays(config.recorded) if injected else None,
         )
         try:
             sequence = label_sequence(observed.frames, labeling_for(camera, labeling), truth=observed.truth)
@@ -264,6 +286,7 @@ def _simulate_one(folder, split, name, code, k, config, labeling, key):
         "exposure_s": exposure,
         "date": header["DATE-OBS"][:10],
         "filter": header["FILTER"],
+        "ray_source": "recorded" if injected else "simulated",
         "rays": int(sum(observed.n_rays)),
         "cr_pixels": sum(sequence.facts["cr_pixels"]),
         "true_pixels": int(rays.sum()),
