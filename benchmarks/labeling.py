@@ -9,7 +9,6 @@ the processor; set OMP_NUM_THREADS=1 so that one core is one core.
 
 import contextlib
 import io
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 
 from crcore.dataset import find_reference, read_sequence, write_frame
 from crcore.frame import Frame
@@ -165,16 +165,20 @@ def hundred():
                 write_frame(name, frame)
                 if k == 90 and i == 2:
                     name.write_bytes(name.read_bytes()[:-4000])  # truncated
-        said = []
+        memory = []  # of the largest worker, after each run of visits
+
+        def say(_):
+            memory.append(max((p.memory_info().rss for p in psutil.Process().children(recursive=True)), default=0))
+
         begun = time.monotonic()
-        rows = label_batch(folder, Path(work) / "out", LabelingConfig(border_px=16), workers=2, say=said.append)
+        rows = label_batch(folder, Path(work) / "out", LabelingConfig(border_px=16), workers=2, say=say)
         seconds = time.monotonic() - begun
-        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     labelled = [r for r in rows if r["file"]]
     head("100 sequences of 3 x 320², 2 workers, 5 broken", "result")
     line("labelled", len(labelled))
     line("seconds, contact sheets included", f"{seconds:.0f}")
-    line("largest worker", f"{memory:.2f} GB")
+    for k in (20, 60, 100):
+        line(f"largest worker after {k} runs", f"{max(memory[:k]) / 1e9:.2f} GB")
     for row in rows:
         if not row["file"]:
             line("explained", row["left_out"].replace(str(work), ""))

@@ -315,6 +315,7 @@ def _label(frames, config, truth):
     if config.reject and imaging:
         check_trails(score, valid, names)
     hot = _static_pixels(frames, aligned, sky, read_noise) if imaging else np.zeros(valid.shape, dtype=bool)
+    steady = (~hot).astype(np.float32)
     inner = _inner(valid.shape, config.border_px)
     seen = valid & inner
     cr = np.empty(score.shape, dtype=np.uint8)
@@ -322,7 +323,7 @@ def _label(frames, config, truth):
     nowhere = np.uint8(BORDER) * ~inner + np.uint8(NO_DATA) * ~valid
     lost_to_sources = []
     for i in range(len(frames)):
-        score[i, hot] = 0
+        score[i] *= steady
         cr[i], single, lost = _grow(score[i], sources[i], config)
         ignore[i] = nowhere + np.uint8(SOURCE) * (sources[i] | lost) + np.uint8(HOT_PIXEL) * (single | hot)
         lost_to_sources.append(int((lost & seen).sum()))

@@ -71,11 +71,12 @@ def check_stars(level, valid, names, *, reach_px=4):
         blocks = median3x3(blocks)  # no rays, no hot pixels
         blocks = np.clip(blocks, 0, 10 * sigma)
         blocks -= np.median(blocks[::2], axis=0)  # no columns
-        spectrum = fft.rfft2(blocks)
+        padded = [fft.next_fast_len(side, real=True) for side in blocks.shape]
+        spectrum = fft.rfft2(blocks, s=padded)
         if first is None:
             first = spectrum
             continue
-        matched = fft.irfft2(first * np.conj(spectrum), s=blocks.shape)
+        matched = fft.irfft2(first * np.conj(spectrum), s=padded)
         reach = reach_px // block_px
         near = np.roll(matched, (reach, reach), axis=(0, 1))[: 2 * reach + 1, : 2 * reach + 1].max()
         peak = matched.max()

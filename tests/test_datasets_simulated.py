@@ -319,7 +319,7 @@ def test_impossible_settings_are_refused(settings):
 
 def test_recorded_rays_stand_in_for_simulated_ones(tmp_path):
     write_rays(tmp_path / "rays.npz", [np.full((1, 1), 40_000.0)])  # no simulated ray has one pixel each time
-    config = replace(SMALL, rate_factor=60.0, recorded=str(tmp_path / "rays.npz"), recorded_share=1.0)
+    config = replace(SMALL, rate_factor=600.0, recorded=str(tmp_path / "rays.npz"), recorded_share=1.0)
     (row,) = simulate_dataset(tmp_path / "recorded", config, LABELING)
     assert row["ray_source"] == "recorded"
     for truth in read_sequence(tmp_path / "recorded" / row["file"]).truth:
