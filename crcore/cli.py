@@ -88,8 +88,13 @@ def _parser():
 
     train = commands.add_parser("train", help="train a network; resumes when it was stopped")
     train.add_argument("recipe", metavar="RECIPE.yaml")
-    train.add_argument("-d", "--data", required=True, help="folder with train/ and valid/")
-    train.add_argument("-o", "--output", required=True, help="folder of the model")
+    train.add_argument(
+        "-d", "--data", help="folder with labelled sequences (default: those that the recipe's 'data' simulates)"
+    )
+    train.add_argument("-o", "--output", help="folder of the model (default: build/release/<name of the recipe>)")
+    train.add_argument("--resume", action="store_true", help="go on where an earlier call was stopped")
+    train.add_argument("--devices", type=int, default=1, metavar="N", help="processes or GPUs (default: 1)")
+    train.add_argument("--workers", type=int, default=1, metavar="N", help="processes that simulate (default: 1)")
     train.set_defaults(run=_train)
     return parser
 
@@ -235,28 +240,56 @@ def _review(args):
 
 
 def _simulate(args):
-    from tqdm import tqdm
-
-    from crcore.config import from_mapping, read_yaml
-    from crcore.simulate.datasets import SimulationConfig, simulate_dataset
-
-    config = from_mapping(SimulationConfig, read_yaml(args.settings), args.settings)
-    rows = simulate_dataset(
-        args.output, config, workers=args.workers, progress=lambda jobs: tqdm(jobs, unit="sequence")
-    )
-    print(f"{args.output}: {len(rows)} sequences, {sum(r['cr_pixels'] for r in rows)} labelled pixels of rays")
+    _make_dataset(args.settings, args.output, args.workers)
     return 0
 
 
+def _make_dataset(settings, folder, workers):
+    from tqdm import tqdm
+
+    from crcore.config import from_mapping, read_yaml
+    from crcore.labeling import LabelingConfig
+    from crcore.simulate.datasets import SimulationConfig, simulate_dataset
+
+    content = dict(read_yaml(settings))
+    labeling = from_mapping(LabelingConfig, content.pop("labeling", {}), f"{settings}: labeling")
+    config = from_mapping(SimulationConfig, content, str(settings))
+    rows = simulate_dataset(
+        folder, config, labeling, workers=workers, progress=lambda jobs: tqdm(jobs, unit="sequence")
+    )
+    print(f"{folder}: {len(rows)} sequences, {sum(r['cr_pixels'] for r in rows)} labelled pixels of rays")
+
+
 def _train(args):
+    from tqdm import tqdm
+
     from crcore.release import train_model
     from crcore.training import read_recipe
 
     recipe = read_recipe(args.recipe)
+    release = Path("build") / "release"
+    output = Path(args.output or release / Path(args.recipe).stem)
+    if args.devices < 1:
+        raise InputError(f"--devices {args.devices}: one or more are needed")
+    data = args.data
+    if data is None:
+        if not recipe.data:
+            raise InputError(f"{args.recipe}: names no 'data' to simulate: give a folder with --data")
+        settings = Path(args.recipe).parent / recipe.data
+        data = release / settings.stem
+        _make_dataset(settings, data, args.workers)
     model = train_model(
-        recipe, args.data, args.output, command=args.command_line, say=lambda line: print(line, flush=True)
+        recipe,
+        data,
+        output,
+        command=args.command_line,
+        resume=args.resume,
+        devices=args.devices,
+        say=tqdm.write,
+        progress=tqdm,
     )
-    print(f"{args.output}: threshold {model.threshold}")
+    if model is not None:
+        print(f"{output}: threshold {model.threshold}")
     return 0
 
 

@@ -17,6 +17,7 @@ from crcore import results
 from crcore.errors import InputError
 from crcore.frame import BROKEN_FITS, open_fits
 from crcore.labeling import NO_DATA, Sequence
+from crcore.preprocess import prepare
 
 __all__ = [
     "assign_splits",
@@ -250,26 +251,42 @@ def summarise_files(paths, data):
     ]
 
 
-def open_cached(path):
-    """The arrays of a labelled sequence, memory-mapped from a cache beside the file.
+def open_cached(path, how):
+    """What training reads of a labelled sequence, memory-mapped from a cache beside the file.
 
-    Decompressing FITS for each stamp would take most of the training time. The cache is
-    made anew when the file changes.
+    Decompressing FITS for each stamp would take most of the training time; mapped arrays take no
+    memory of their own. The cache is made anew when the file or the preparation changes.
+
+    Parameters
+    ----------
+    path : path-like
+        In the layout of the LCO CR dataset.
+    how : str
+        Input preparation (`crcore.preprocess.prepare`).
 
     Returns
     -------
     dict
-        ``data`` (n, H, W) float32; ``cr``, ``ignore`` (n, H, W) uint8; ``median`` (H, W) float32.
+        ``inputs`` (n, H, W), float16 in units of the noise and float32 else; ``cr``, ``ignore``
+        (n, H, W) uint8; ``median`` (H, W) float32.
     """
     path = Path(path)
-    cache = path.parent.parent / "cache" / path.stem
+    cache = path.parent.parent / "cache" / path.stem / how
     stamp = cache / "stamp.json"
-    state = {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
+    status = path.stat()
+    state = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "code": results.code_hash("preprocess")}
     if not stamp.exists() or results.read_json(stamp) != state:
         sequence = read_sequence(path)
-        arrays = {"data": sequence.data, "cr": sequence.cr, "ignore": sequence.ignore, "median": sequence.median}
+        none = (sequence.ignore & NO_DATA) > 0
+        inputs = np.stack([prepare(image, how, bad=bad) for image, bad in zip(sequence.data, none, strict=True)])
+        arrays = {
+            "inputs": inputs.astype(np.float16 if how == "noise" else np.float32),
+            "cr": sequence.cr,
+            "ignore": sequence.ignore,
+            "median": sequence.median,
+        }
         for name, array in arrays.items():
             with results.atomic(cache / f"{name}.npy") as part:
                 np.save(part, array)
         results.write_json(stamp, state)
-    return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("data", "cr", "ignore", "median")}
+    return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("inputs", "cr", "ignore", "median")}

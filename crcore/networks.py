@@ -27,8 +27,8 @@ class NetworkConfig:
         Channels of the first layer; both papers use 32.
     depth : int
         How often Cosmic-CoNN halves the resolution (2 in the paper).
-    norm : {"group", "batch", "instance"}
-        Feature normalisation (section 3.3). deepCR is always ``"batch"``.
+    norm : {"group", "batch", "instance", "none"}
+        Feature normalisation (section 3.3). deepCR has ``"batch"``, or ``"none"`` as its WFC3 model.
     groups : int
         Groups of group normalisation (8 in appendix C).
     """
@@ -54,7 +54,7 @@ def build(config):
     if architecture == "cosmic-conn":
         return CosmicConnUNet(**settings)
     if architecture == "deepcr":
-        return DeepCRUNet(width=config.width)
+        return DeepCRUNet(width=config.width, norm="none" if config.norm == "none" else "batch")
     raise InputError(f"network architecture {architecture!r} is unknown: use 'cosmic-conn' or 'deepcr'")
 
 
@@ -68,7 +68,9 @@ def _normalisation(norm, channels, groups):
         return nn.BatchNorm2d(channels, momentum=0.005)
     if norm == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
-    raise InputError(f"normalisation {norm!r} is unknown: use 'group', 'batch' or 'instance'")
+    if norm == "none":
+        return nn.Identity()
+    raise InputError(f"normalisation {norm!r} is unknown: use 'group', 'batch', 'instance' or 'none'")
 
 
 class _Block(nn.Module):
@@ -144,7 +146,15 @@ class CosmicConnUNet(_UNet):
 
 
 class DeepCRUNet(_UNet):
-    """The mask network of deepCR (Zhang & Bloom 2020, doi:10.3847/1538-4357/ab3fa6)."""
+    """The mask network of deepCR (Zhang & Bloom 2020, doi:10.3847/1538-4357/ab3fa6).
 
-    def __init__(self, width=32):
-        super().__init__(width=width, depth=1, norm="batch", groups=1, shared=False)
+    Parameters
+    ----------
+    width : int
+        Channels of the first layer.
+    norm : {"batch", "none"}
+        As in its ACS and DECam models, or as in its WFC3 model.
+    """
+
+    def __init__(self, width=32, norm="batch"):
+        super().__init__(width=width, depth=1, norm=norm, groups=1, shared=False)

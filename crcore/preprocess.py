@@ -7,7 +7,7 @@ from crcore.errors import InputError
 
 __all__ = ["PREPARATIONS", "prepare", "sky_and_noise"]
 
-PREPARATIONS = ("counts", "noise")
+PREPARATIONS = ("counts", "noise", "raw", "standard")
 
 
 def sky_and_noise(data, *, bad=None, mesh_px=64):
@@ -36,10 +36,11 @@ def prepare(data, how, *, bad=None):
     ----------
     data : numpy.ndarray, shape (H, W)
         Electrons, sky included; finite where ``bad`` is False.
-    how : {"counts", "noise"}
+    how : {"counts", "noise", "raw", "standard"}
         ``"counts"`` subtracts the median, as the paper does. ``"noise"`` is
         arcsinh((image - sky) / sigma): every camera's sky looks alike and a bright
-        star is no longer 10,000 times a ray.
+        star is no longer 10,000 times a ray. ``"raw"`` is the electrons, as deepCR takes them,
+        and ``"standard"`` those less their mean, over their standard deviation, as its WFC3 model does.
     bad : numpy.ndarray of bool, optional
         Pixels that say nothing; they are given the sky's value.
 
@@ -54,6 +55,11 @@ def prepare(data, how, *, bad=None):
         return np.zeros(image.shape, dtype=np.float32)
     if how == "counts":
         return np.where(good, image - np.median(image[good]), 0).astype(np.float32)
+    if how in ("raw", "standard"):
+        filled = np.where(good, image, np.median(image[good])).astype(np.float32)
+        if how == "raw":
+            return filled
+        return ((filled - filled.mean()) / max(float(filled.std()), 1e-6)).astype(np.float32)
     if how == "noise":
         filled = np.where(good, image, np.median(image[good])).astype(np.float32)
         sky, noise = sky_and_noise(filled, bad=~good)

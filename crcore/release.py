@@ -122,7 +122,7 @@ def _kinds(paths):
     return f"{simulated} of the former simulated, {len(paths) - simulated} real"
 
 
-def train_model(recipe, data, folder, *, command="", say=None):
+def train_model(recipe, data, folder, *, command="", **options):
     """Train by a recipe and release the result as a model folder.
 
     Parameters
@@ -134,16 +134,18 @@ def train_model(recipe, data, folder, *, command="", say=None):
         The model's folder; its name is the model's. Checkpoints go to ``<folder>-training``.
     command : str, optional
         What was typed, for the card.
-    say : callable, optional
-        Gets lines of progress.
+    **options
+        ``resume``, ``devices``, ``say``, ``progress`` of `crcore.training.train`.
 
     Returns
     -------
-    crcore.zoo.Model
+    crcore.zoo.Model, or None in a process that only helps another
     """
     folder, data = Path(folder), Path(data)
     training, validation = labelled_files(data, "train"), labelled_files(data, "valid")
-    network, log = train(recipe, training, validation, folder.with_name(folder.name + "-training"), say=say)
+    network, log = train(recipe, training, validation, folder.with_name(folder.name + "-training"), **options)
+    if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+        return None
     model = zoo.Model(folder.name, network, recipe.network, recipe.input)
     calibrate(model, best_threshold(model, validation)[1])
     threshold, scores = best_threshold(model, validation)
@@ -162,7 +164,7 @@ Probabilities are calibrated on validation data (Platt scaling, inside the last 
 
 - Made by: `{command}`
 - Data: {len(training)} training and {len(validation)} validation sequences, {_kinds(training)}; labels by appendix A.
-- Length: {log[-1]["epoch"]} epochs of {recipe.samples_per_epoch} stamps of {recipe.stamp_px} pixels.
+- Length: {log[-1]["epoch"]} epochs, {log[-1]["stamps"]} stamps of {recipe.stamp_px} pixels.
 - Validation: average precision {scores.average_precision():.4f}, TPR {scores.tpr_at_fpr(1e-4):.4f} at 0.01% FPR,
   precision {at["precision"]:.3f} and recall {at["recall"]:.3f} at the threshold; {scores.positives} ray pixels.
 - Code {made["code"]}, torch {made["versions"].get("torch", "?")}, seed {recipe.seed}.

@@ -1,5 +1,6 @@
 """Stamps for training: one from each sequence, any size, turned and mirrored (section 3.2)."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +8,8 @@ import numpy as np
 from crcore.dataset import open_cached
 from crcore.errors import InputError
 from crcore.labeling import BORDER, NO_DATA
-from crcore.preprocess import prepare
 
-__all__ = ["StampSource", "Stamps", "epoch_indices"]
+__all__ = ["StampSource", "Stamps", "ahead", "epoch_indices"]
 
 
 @dataclass(frozen=True)
@@ -36,86 +36,102 @@ def epoch_indices(n_sequences, samples, rng):
     return order[:samples]
 
 
+def ahead(function, jobs):
+    """Results of ``function(*job)`` in order, each made in a thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = None
+        for job in jobs:
+            after = pool.submit(function, *job)
+            if coming is not None:
+                yield coming.result()
+            coming = after
+        if coming is not None:
+            yield coming.result()
+
+
 class StampSource:
-    """Draws stamps from labelled sequences on disk.
+    """Draws stamps from labelled sequences on disk, which stay there: arrays are memory-mapped.
 
     Parameters
     ----------
     paths : sequence of path-like
         Files in the layout of the LCO CR dataset.
     stamp_px : int
-        Side of a stamp; smaller than the labelled part of the frames.
-    how : {"counts", "noise"}
+        Side of a stamp; not larger than the labelled part of the frames.
+    how : str
         Input preparation, see `crcore.preprocess.prepare`.
 
     Raises
     ------
     InputError
         When there are no files, a stamp does not fit, or there is no ray in any.
+
+    Attributes
+    ----------
+    cr_share : float
+        Share of the labelled pixels that are rays: the prior probability of one.
     """
 
     def __init__(self, paths, stamp_px, how):
         if not paths:
             raise InputError("no labelled sequences to draw stamps from: simulate or label some first")
         self.stamp_px = stamp_px
-        self.how = how
         self._items = []
-        rays = 0
+        rays = pixels = 0
         for path in paths:
-            arrays = open_cached(path)
-            rows, columns = _labelled_box(arrays["ignore"][0])
-            if min(rows.stop - rows.start, columns.stop - columns.start) < stamp_px:
+            arrays = open_cached(path, how)
+            rows, columns = box = _labelled_box(arrays["ignore"][0])
+            height, width = rows.stop - rows.start, columns.stop - columns.start
+            if min(height, width) < stamp_px:
                 raise InputError(
-                    f"{path}: its labelled part of {rows.stop - rows.start} x {columns.stop - columns.start} pixels "
-                    f"is smaller than the stamp of {stamp_px}: use larger frames or a smaller stamp"
+                    f"{path}: its labelled part of {height} x {width} pixels is smaller than the stamp of {stamp_px}: "
+                    "use larger frames or a smaller stamp"
                 )
-            inputs = np.stack([prepare(frame, how) for frame in arrays["data"]])[:, rows, columns]
             rays += int(arrays["cr"].sum())
-            cr = np.ascontiguousarray(arrays["cr"][:, rows, columns])
-            ignore = np.ascontiguousarray(arrays["ignore"][:, rows, columns])
-            median = np.ascontiguousarray(arrays["median"][rows, columns])
-            self._items.append((inputs.astype(np.float16 if how == "noise" else np.float32), cr, ignore, median))
+            pixels += len(arrays["cr"]) * height * width
+            self._items.append((arrays, box))
         if rays == 0:
             raise InputError(f"no cosmic ray is labelled in {len(paths)} sequences: nothing can be learnt from them")
+        self.cr_share = rays / pixels
 
     def __len__(self):
         return len(self._items)
 
-    def draw(self, indices, rng):
-        """One random stamp of a random exposure of each sequence in ``indices``, as `Stamps`."""
-        return self._gather([self._cut(self._items[i], rng) for i in indices])
+    def draw(self, indices, rngs):
+        """One random stamp of a random exposure of each sequence in ``indices``, as `Stamps`.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Sequences.
+        rngs : sequence of numpy.random.Generator
+            One for each stamp, so that it does not matter who draws the others.
+        """
+        return _gather([self._cut(*self._items[i], rng) for i, rng in zip(indices, rngs, strict=True)])
 
     def whole(self, index, exposure, crop_px=None):
-        """The labelled part of one exposure (its upper left ``crop_px``), for validation, as `Stamps`."""
-        inputs, cr, ignore, median = self._items[index]
-        side = slice(0, crop_px)
-        return self._gather(
-            [
-                (
-                    inputs[exposure][side, side],
-                    cr[exposure][side, side],
-                    median[side, side],
-                    ignore[exposure][side, side] == 0,
-                )
-            ]
-        )
+        """The labelled part of one exposure (its first ``crop_px`` rows and columns), for validation, as `Stamps`."""
+        arrays, box = self._items[index]
+        window = tuple(slice(s.start, s.stop if crop_px is None else min(s.start + crop_px, s.stop)) for s in box)
+        return _gather([_window(arrays, exposure, window)])
 
-    def _cut(self, item, rng):
-        inputs, cr, ignore, median = item
-        s = self.stamp_px
-        exposure = rng.integers(len(inputs))
-        y = rng.integers(inputs.shape[1] - s + 1)
-        x = rng.integers(inputs.shape[2] - s + 1)
-        window = np.s_[y : y + s, x : x + s]
+    def _cut(self, arrays, box, rng):
+        exposure = rng.integers(len(arrays["inputs"]))
+        corner = [rng.integers(s.start, s.stop - self.stamp_px + 1) for s in box]
+        window = tuple(slice(start, start + self.stamp_px) for start in corner)
         turns, mirror = rng.integers(4), rng.integers(2)
-        parts = (inputs[exposure][window], cr[exposure][window], median[window], ignore[exposure][window] == 0)
-        parts = [np.rot90(p, turns) for p in parts]
-        return [p[:, ::-1] if mirror else p for p in parts]
+        parts = [np.rot90(part, turns) for part in _window(arrays, exposure, window)]
+        return [part[:, ::-1] if mirror else part for part in parts]
 
-    @staticmethod
-    def _gather(samples):
-        arrays = [np.stack([np.ascontiguousarray(s[k], dtype=np.float32) for s in samples])[:, None] for k in range(4)]
-        return Stamps(*arrays)
+
+def _window(arrays, exposure, window):
+    use = arrays["ignore"][exposure][window] == 0
+    return arrays["inputs"][exposure][window], arrays["cr"][exposure][window], arrays["median"][window], use
+
+
+def _gather(samples):
+    arrays = [np.stack([np.ascontiguousarray(s[k], dtype=np.float32) for s in samples])[:, None] for k in range(4)]
+    return Stamps(*arrays)
 
 
 def _labelled_box(ignore):

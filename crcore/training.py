@@ -1,13 +1,17 @@
 """One training loop, visible from top to bottom, that resumes where it was killed.
 
-Adam, learning rate divided by ten where the validation loss stands still, α of the
+Adam, learning rate divided by ten where validation stands still, α of the
 median-weighted loss from 0 to 1, and for batch normalisation the two phases of deepCR:
-statistics are learnt first and frozen then (section 3.3, appendix C).
+statistics are learnt first and frozen then (section 3.3, appendix C). Lightning Fabric
+spreads it over devices and leaves the loop in sight.
 """
 
 import dataclasses
 import hashlib
+import logging
+import math
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +23,12 @@ from crcore.config import from_mapping, read_yaml
 from crcore.errors import InputError
 from crcore.losses import LOSSES
 from crcore.networks import NetworkConfig, build
-from crcore.sampling import StampSource, epoch_indices
+from crcore.sampling import StampSource, ahead, epoch_indices
 
 #: the modules that decide what training gives: a checkpoint made by other code is not resumed
-_CODE = ("dataset", "losses", "networks", "preprocess", "sampling", "training")
+_CODE = ("losses", "networks", "preprocess", "sampling", "training")
+
+SCHEDULES = ("plateau", "cosine")
 
 __all__ = ["Recipe", "read_recipe", "train"]
 
@@ -35,23 +41,35 @@ class Recipe:
     ----------
     network : crcore.networks.NetworkConfig
         Architecture.
+    init : str
+        Fine-tune this model (section 6): a released model's name, a model's folder, or one of the
+        authors' as ``official:ground_imaging``. Empty: start from random weights.
+    data : str
+        Settings of the simulated data (`crcore.simulate.datasets.SimulationConfig`), a file beside the recipe.
+        ``crcore train`` simulates them where no folder with data is given.
     input : {"counts", "noise"}
         What the network sees, see `crcore.preprocess.prepare`.
-    loss : {"median_bce", "bce", "dice"}
+    loss : {"median_bce", "bce", "dice", "focal", "tversky"}
         Training loss.
+    prior_bias : bool
+        Start with the output bias at the logarithm of the odds of a ray, so that the first epochs need not
+        find out how rare rays are.
     alpha_epochs : int
         Epochs in which α of the median-weighted loss grows from 0 to 1 (paper: 100).
     stamp_px, batch : int
         Side and number of the stamps of a mini-batch (paper: 1024, 10).
     epochs, samples_per_epoch : int
-        Length of training; the paper draws N/16 samples an epoch.
+        Length of training. 0 samples are the paper's N/16 for N sequences.
     lr : float
         Adam's learning rate (paper: 0.001, 0.0001 for spectra).
     head_lr_factor : float
         The last convolution learns this many times faster. In short runs its bias, driven
         down while almost nothing is a ray, would else not come back up in time.
+    schedule : {"plateau", "cosine"}
+        Divide the learning rate by ten where validation stands still, as the authors did by hand; or
+        let it fall like a cosine to a hundredth, for runs whose length is set beforehand.
     patience : int
-        Validations without progress before the learning rate is divided by ten.
+        Validations without progress before a plateau's division.
     validate_every : int
         Epochs between validations.
     validate_px : int
@@ -69,15 +87,19 @@ class Recipe:
     """
 
     network: NetworkConfig = NetworkConfig()
+    init: str = ""
+    data: str = ""
     input: str = "noise"
     loss: str = "median_bce"
+    prior_bias: bool = False
     alpha_epochs: int = 100
     stamp_px: int = 256
     batch: int = 8
     epochs: int = 100
-    samples_per_epoch: int = 64
+    samples_per_epoch: int = 0
     lr: float = 1e-3
     head_lr_factor: float = 1.0
+    schedule: str = "plateau"
     patience: int = 8
     validate_every: int = 1
     validate_px: int = 512
@@ -87,9 +109,10 @@ class Recipe:
     seed: int = 1
 
     def __post_init__(self):
-        if self.loss not in LOSSES:
-            raise InputError(f"loss {self.loss!r} is unknown: use one of {', '.join(LOSSES)}")
-        for name in ("batch", "epochs", "samples_per_epoch", "validate_every", "validate_px", "stamp_px"):
+        for name, known in (("loss", tuple(LOSSES)), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
+        for name in ("batch", "epochs", "validate_every", "validate_px", "stamp_px"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}: at least 1 is needed")
         if self.stamp_px % 2**self.network.depth:
@@ -103,7 +126,7 @@ def read_recipe(path):
     return from_mapping(Recipe, read_yaml(path), str(path))
 
 
-def train(recipe, train_paths, valid_paths, folder, *, say=None):
+def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, say=None, progress=None):
     """Train a network; go on where an earlier, killed call with the same inputs stopped.
 
     Parameters
@@ -113,120 +136,182 @@ def train(recipe, train_paths, valid_paths, folder, *, say=None):
     train_paths, valid_paths : sequence of path-like
         Labelled sequences.
     folder : path-like
-        Gets ``checkpoint.pt`` (for resuming), and ``log.csv``. A checkpoint of another
-        recipe, data or code is not used: training starts anew.
+        Gets ``checkpoint.pt`` (for resuming), and ``log.csv``.
+    resume : bool, optional
+        None resumes a checkpoint of the same recipe, data and code, and else starts anew. True refuses one
+        that does not fit; False refuses to overwrite any.
+    devices : int, optional
+        Processes (without a GPU) or GPUs that share each mini-batch; the loss is that of one. Started
+        from a script, since each process runs it.
     say : callable, optional
         Called with one line of progress after each validation.
+    progress : callable, optional
+        ``progress(total=, initial=, unit=)`` makes a bar, as ``tqdm`` does; it counts stamps.
 
     Returns
     -------
     network : torch.nn.Module
-        With the weights of the best validation.
+        With the weights of the best validation (Dice).
     log : list of dict
-        One row a validation: epoch, learning rate, training loss, validation loss, Dice.
+        One row a validation: epoch, stamps and megapixels seen, learning rate, α, training loss, validation
+        loss, Dice.
 
     Raises
     ------
     InputError
-        For data that stamps cannot be drawn from.
+        For data that stamps cannot be drawn from, a checkpoint that does not fit, a loss that is no number.
     """
     folder = Path(folder)
-    checkpoint = folder / "checkpoint.pt"
-    key = _fingerprint(recipe, [*train_paths, *valid_paths])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        network = build(recipe.network).to(memory_format=torch.channels_last)
-        _initialise(network)
-    network = network.to(device)
-    head = list(network.leave.parameters())
-    body = [p for name, p in network.named_parameters() if not name.startswith("leave.")]
-    optimizer = torch.optim.Adam(
-        [{"params": body}, {"params": head, "lr": recipe.lr * recipe.head_lr_factor}], lr=recipe.lr
-    )
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=recipe.patience, min_lr=1e-6)
-    rng = np.random.default_rng(recipe.seed)
-    state = {"epoch": 0, "log": [], "best": np.inf, "best_weights": None, "seconds": 0.0}
-    saved = _load(checkpoint, key)
+    source = StampSource(train_paths, recipe.stamp_px, recipe.input)
+    valid = StampSource(valid_paths, 2**recipe.network.depth, recipe.input) if valid_paths else source
+    samples = recipe.samples_per_epoch or max(len(source) // 16, 1)
+    fabric = _fabric(recipe, samples, devices)
+    network = _fresh_network(recipe, source.cr_share)
+    optimizer = _optimizer(network, recipe)
+    schedule = _schedule(optimizer, recipe)
+    state = {"epoch": 0, "log": [], "best": -np.inf, "best_weights": None, "seconds": 0.0}
+    key = _key(recipe, [*train_paths, *valid_paths])
+    saved = _load(folder / "checkpoint.pt", key, resume)
     if saved is not None:
         network.load_state_dict(saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])
-        plateau.load_state_dict(saved["plateau"])
-        rng.bit_generator.state = saved["rng"]
+        schedule.load_state_dict(saved["schedule"])
         state = saved["state"]
-    if state["epoch"] < recipe.epochs:
-        source = StampSource(train_paths, recipe.stamp_px, recipe.input)
-        valid = StampSource(valid_paths, min(recipe.stamp_px, 64), recipe.input) if valid_paths else source
+    model, optimizer = fabric.setup(network, optimizer)
+    bar = progress(total=recipe.epochs * samples, initial=state["epoch"] * samples, unit="stamp") if progress else None
     begun = time.monotonic() - state["seconds"]
     for epoch in range(state["epoch"], recipe.epochs):
         alpha = min(epoch / recipe.alpha_epochs, 1.0) if recipe.alpha_epochs else 1.0
         # Frozen statistics are used but no longer updated: deepCR's second phase.
-        network.train(not recipe.freeze_epoch or epoch < recipe.freeze_epoch)
+        model.train(not recipe.freeze_epoch or epoch < recipe.freeze_epoch)
         losses = []
-        indices = epoch_indices(len(source), recipe.samples_per_epoch, rng)
-        for start in range(0, len(indices), recipe.batch):
-            batch = _tensors(source.draw(indices[start : start + recipe.batch], rng), device)
-            losses.append(_step(network, optimizer, batch, recipe, alpha, folder))
+        for start, stamps in _batches(source, recipe, samples, epoch, fabric):
+            losses.append(_step(fabric, model, optimizer, stamps, recipe, alpha, folder))
+            if bar is not None:
+                bar.update(min(recipe.batch, samples - start))
+        if recipe.schedule == "cosine":
+            schedule.step()
         state["epoch"] = epoch + 1
         if state["epoch"] % recipe.validate_every == 0 or state["epoch"] == recipe.epochs:
-            row = {
-                "epoch": state["epoch"],
-                "lr": optimizer.param_groups[0]["lr"],
-                "alpha": alpha,
-                "train_loss": float(np.mean(losses)),
-                **_validate(network, valid, recipe),
-            }
-            plateau.step(row["valid_loss"])
+            lr = optimizer.param_groups[0]["lr"]
+            row = {"epoch": epoch + 1, "stamps": (epoch + 1) * samples, "lr": lr, "alpha": alpha}
+            row |= {"mpixel": row["stamps"] * recipe.stamp_px**2 / 1e6, "train_loss": float(np.mean(losses))}
+            row |= _validate(fabric, network, valid, recipe)
+            if recipe.schedule == "plateau":
+                schedule.step(row["valid_loss"])
             state["log"].append(row)
-            if row["valid_loss"] < state["best"]:
-                state["best"] = row["valid_loss"]
-                state["best_weights"] = {k: v.clone() for k, v in network.state_dict().items()}
+            if row["dice"] > state["best"]:
+                state["best"] = row["dice"]
+                state["best_weights"] = {k: v.cpu().clone() for k, v in network.state_dict().items()}
             state["seconds"] = time.monotonic() - begun
-            _save(checkpoint, key, network, optimizer, plateau, rng, state)
-            if say:
-                left = state["seconds"] / state["epoch"] * (recipe.epochs - state["epoch"])
-                say(
-                    f"epoch {state['epoch']}/{recipe.epochs}  loss {row['train_loss']:.2e}  "
-                    f"Dice {row['dice']:.3f}  {left:.0f} s left"
-                )
+            if fabric.is_global_zero:
+                _save(folder / "checkpoint.pt", key, network, optimizer, schedule, state)
+                results.write_rows(folder / "log.csv", state["log"])
+            if say and fabric.is_global_zero:
+                say(_line(row, recipe, state["seconds"]))
     network.load_state_dict(state["best_weights"])
     network.to("cpu").eval()
-    results.write_rows(folder / "log.csv", state["log"])
     return network, state["log"]
 
 
-def _initialise(network):
-    """Kaiming initialisation of convolutions, biases zero."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
-            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            torch.nn.init.zeros_(module.bias)
-    torch.nn.init.xavier_normal_(network.leave.weight, gain=0.1)
+def _line(row, recipe, seconds):
+    left = seconds / row["epoch"] * (recipe.epochs - row["epoch"])
+    return (
+        f"epoch {row['epoch']}/{recipe.epochs}  loss {row['train_loss']:.2e}  Dice {row['dice']:.3f}  "
+        f"{row['mpixel'] / max(seconds, 1e-9):.2f} Mpixel/s  {left:.0f} s left"
+    )
 
 
-def _precision(network, recipe):
-    """bfloat16 where the recipe wants it and the device multiplies it in hardware; a context."""
-    device = _device(network)
-    if device == "cuda":
+def _fabric(recipe, samples, devices):
+    """Where and how precisely to compute; starts the other processes where there are several."""
+    from lightning_fabric import Fabric  # takes a second, which no other command should wait for
+
+    if recipe.batch % devices or samples % devices:
+        raise InputError(f"{devices} devices: must divide the batch of {recipe.batch} and the {samples} of an epoch")
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda":
         hardware = torch.cuda.is_bf16_supported()
     else:
         hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.autocast(device, torch.bfloat16, enabled=recipe.bf16 and hardware)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            strategy="ddp" if devices > 1 else "auto",
+            precision="bf16-mixed" if recipe.bf16 and hardware else "32-true",
+        )
+        fabric.launch()
+    return fabric
 
 
-def _device(network):
-    return network.leave.weight.device.type
+def _fresh_network(recipe, cr_share):
+    """The recipe's network before its first step."""
+    if recipe.init:
+        return _initial(recipe)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        network = build(recipe.network).to(memory_format=torch.channels_last)
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                torch.nn.init.zeros_(module.bias)
+        torch.nn.init.xavier_normal_(network.leave.weight, gain=0.1)
+    if recipe.prior_bias:
+        torch.nn.init.constant_(network.leave.bias, float(np.log(cr_share / (1 - cr_share))))
+    return network
+
+
+def _initial(recipe):
+    """The model that is to be fine-tuned."""
+    from crcore import zoo
+
+    official = recipe.init.startswith("official:")
+    model = zoo.load_official(recipe.init.removeprefix("official:")) if official else zoo.load(recipe.init)
+    for what, mine, its in (("network", recipe.network, model.config), ("input", recipe.input, model.input)):
+        if mine != its:
+            raise InputError(f"init: {recipe.init}: its {what} is {its}, the recipe's {mine}: give the recipe its own")
+    return model.network.train()
+
+
+def _optimizer(network, recipe):
+    head = list(network.leave.parameters())
+    body = [p for name, p in network.named_parameters() if not name.startswith("leave.")]
+    return torch.optim.Adam([{"params": body}, {"params": head, "lr": recipe.lr * recipe.head_lr_factor}], lr=recipe.lr)
+
+
+def _schedule(optimizer, recipe):
+    if recipe.schedule == "cosine":
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda epoch: 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
+        )
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=recipe.patience, min_lr=1e-6)
+
+
+def _batches(source, recipe, samples, epoch, fabric):
+    """Yield the mini-batches of an epoch: the number of the first stamp, and the part for this process.
+
+    Each stamp has a random stream of its own, so that it is the same in a resumed run, and whichever
+    process draws it.
+    """
+    order = epoch_indices(len(source), samples, np.random.default_rng([recipe.seed, epoch]))
+    jobs, starts = [], range(0, samples, recipe.batch)
+    for start in starts:
+        mine = range(start, min(start + recipe.batch, samples))[fabric.global_rank :: fabric.world_size]
+        jobs.append((order[mine], [np.random.default_rng([recipe.seed, epoch, k]) for k in mine]))
+    for start, stamps in zip(starts, ahead(source.draw, jobs), strict=True):
+        yield start, _tensors(stamps, fabric.device)
 
 
 def _tensors(stamps, device):
     return tuple(torch.from_numpy(a).to(device) for a in (stamps.image, stamps.target, stamps.median, stamps.use))
 
 
-def _step(network, optimizer, batch, recipe, alpha, folder):
+def _step(fabric, model, optimizer, batch, recipe, alpha, folder):
     """One update; returns the loss."""
     image, target, median, use = batch
-    with _precision(network, recipe):
-        logits = network(image.contiguous(memory_format=torch.channels_last)).float()
+    logits = model(image.contiguous(memory_format=torch.channels_last)).float()
     if recipe.use_ignore:
         # A pixel that is certainly not a ray costs nothing: ignored pixels leave the loss.
         logits = torch.where(use > 0, logits, torch.full_like(logits, -30.0))
@@ -238,24 +323,21 @@ def _step(network, optimizer, batch, recipe, alpha, folder):
             np.savez_compressed(part, **dict(zip(("image", "target", "median", "use"), arrays, strict=True)))
         raise InputError(f"the loss is {loss.item()}: the batch is saved in {path}; lower lr or check the data")
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    fabric.backward(loss)
     optimizer.step()
-    return loss.item()
+    return fabric.all_reduce(loss.detach(), reduce_op="mean").item()
 
 
-def _validate(network, valid, recipe):
+def _validate(fabric, network, valid, recipe):
     """Loss and Dice over the trusted pixels of all validation exposures."""
     was_training = network.training
     network.eval()
     overlap = total = loss = 0.0
     pixels = 0
     side = recipe.validate_px // network.multiple * network.multiple
-    with (
-        torch.inference_mode(),
-        _precision(network, recipe),
-    ):
-        for index in range(len(valid)):
-            image, target, _, use = _tensors(valid.whole(index, index % 3, side), _device(network))
+    with torch.inference_mode(), fabric.autocast():
+        for stamps in ahead(valid.whole, [(index, index % 3, side) for index in range(len(valid))]):
+            image, target, _, use = _tensors(stamps, fabric.device)
             h, w = (n // network.multiple * network.multiple for n in image.shape[-2:])
             image, target, use = (t[..., :h, :w] for t in (image, target, use))
             logits = network(image.contiguous(memory_format=torch.channels_last)).float()
@@ -271,32 +353,47 @@ def _validate(network, valid, recipe):
     return {"valid_loss": loss / max(pixels, 1), "dice": (overlap + 1) / (total + 1)}
 
 
-def _fingerprint(recipe, paths):
-    """Changes when the recipe, the data or the code changes."""
-    digest = hashlib.sha256(repr((dataclasses.asdict(recipe), results.code_hash(*_CODE), torch.__version__)).encode())
+def _key(recipe, paths):
+    """What a checkpoint must agree in to be resumed, part by part."""
+    data = hashlib.sha256()
     for path in paths:
-        digest.update(Path(path).read_bytes())
-    return digest.hexdigest()
+        data.update(Path(path).read_bytes())
+    settings = dataclasses.asdict(recipe)
+    network = settings.pop("network")
+    return {
+        "architecture": repr(network),
+        "recipe": repr(settings),
+        "data": data.hexdigest(),
+        "code": results.code_hash(*_CODE),
+        "torch": str(torch.__version__),
+    }
 
 
-def _save(checkpoint, key, network, optimizer, plateau, rng, state):
+def _save(checkpoint, key, network, optimizer, schedule, state):
     content = {
         "key": key,
         "weights": network.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "plateau": plateau.state_dict(),
-        "rng": rng.bit_generator.state,
+        "schedule": schedule.state_dict(),
         "state": state,
     }
     with results.atomic(checkpoint) as part:
         torch.save(content, part)
 
 
-def _load(checkpoint, key):
+def _load(checkpoint, key, resume):
+    """The checkpoint to go on from, or None."""
     if not checkpoint.exists():
         return None
     try:
         saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        found = saved["key"]
     except Exception as error:  # a foreign file: nothing in it may run, and it is not ours to resume
         raise InputError(f"{checkpoint}: is no checkpoint of crcore ({type(error).__name__}): move it away") from None
-    return saved if saved["key"] == key else None
+    other = [part for part in key if found.get(part) != key[part]]
+    if resume is False:
+        what = f"another {', '.join(other)}: move it away" if other else "this run: add --resume to go on"
+        raise InputError(f"{checkpoint}: is there already, at epoch {saved['state']['epoch']} of {what}")
+    if other and resume:
+        raise InputError(f"{checkpoint}: is of another {', '.join(other)}: it cannot go on here; move it away")
+    return None if other else saved

@@ -16,9 +16,10 @@ from crcore import results
 from crcore.config import from_mapping
 from crcore.errors import InputError
 from crcore.networks import NetworkConfig, build
+from crcore.official import official_parts
 from crcore.preprocess import PREPARATIONS
 
-__all__ = ["Model", "load", "names", "save"]
+__all__ = ["Model", "load", "load_official", "names", "save"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
@@ -76,6 +77,30 @@ def load(name):
         raise InputError(f"{folder / 'config.json'}: input {settings['input']!r} is unknown")
     network.eval().to(memory_format=torch.channels_last)
     return Model(folder.name, network, config, settings["input"], float(threshold))
+
+
+def load_official(name):
+    """Load the authors' own released weights into our classes.
+
+    Parameters
+    ----------
+    name : str
+        ``"ground_imaging"``, ``"NRES"`` or ``"HST_ACS_WFC"`` of Cosmic-CoNN; ``"deepCR ACS-WFC"``,
+        ``"deepCR WFC3-UVIS"`` or ``"deepCR decam"``. The packages must be installed (``crcore[rivals]``).
+
+    Returns
+    -------
+    Model
+        With the authors' threshold of 0.5. The released code subtracts the median of each tile of
+        1024 pixels; ours that of the frame.
+
+    Raises
+    ------
+    InputError
+        When there is no such model, or its package is missing.
+    """
+    network, config, preparation = official_parts(name)
+    return Model(f"{name} (official)", network, config, preparation)
 
 
 def save(folder, model, *, card, recipe=None):

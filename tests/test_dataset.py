@@ -19,7 +19,8 @@ from crcore.dataset import (
 )
 from crcore.errors import InputError
 from crcore.frame import Frame
-from crcore.labeling import Sequence
+from crcore.labeling import NO_DATA, Sequence
+from crcore.preprocess import prepare
 
 N, SHAPE = 3, (224, 240)
 NOISE = 10.0
@@ -271,20 +272,26 @@ def test_bytes_of_a_sequence_do_not_depend_on_the_clock(tmp_path, monkeypatch):
 def test_cache_holds_the_arrays_of_the_file(tmp_path):
     path = tmp_path / "masked_fits" / "a.fits"
     write_sequence(path, made(3, (32, 40)))
-    arrays, sequence = open_cached(path), read_sequence(path)
-    assert sorted(arrays) == ["cr", "data", "ignore", "median"]
+    arrays, sequence = open_cached(path, "noise"), read_sequence(path)
+    assert sorted(arrays) == ["cr", "ignore", "inputs", "median"]
     for name, array in arrays.items():
-        np.testing.assert_array_equal(array, getattr(sequence, name))
+        if name != "inputs":
+            np.testing.assert_array_equal(array, getattr(sequence, name))
         assert isinstance(array, np.memmap)
-    assert (arrays["data"].dtype, arrays["median"].dtype) == (np.float32, np.float32)
+    assert (arrays["inputs"].dtype, arrays["median"].dtype) == (np.float16, np.float32)
+    bad = (sequence.ignore[1] & NO_DATA) > 0
+    expected = prepare(sequence.data[1], "noise", bad=bad)
+    np.testing.assert_allclose(arrays["inputs"][1], expected, rtol=1e-3, atol=1e-3)
+    counts = open_cached(path, "counts")["inputs"]
+    np.testing.assert_array_equal(counts[1], prepare(sequence.data[1], "counts", bad=bad))
 
 
 def test_cache_is_kept_while_the_file_is_the_same(tmp_path):
     path = tmp_path / "masked_fits" / "a.fits"
     write_sequence(path, made(3, (32, 40)))
-    open_cached(path)
+    open_cached(path, "noise")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.npy")}
-    open_cached(path)
+    open_cached(path, "noise")
     assert len(before) == 4
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.npy")} == before
 
@@ -293,9 +300,9 @@ def test_cache_is_refreshed_when_the_file_changes(tmp_path):
     path = tmp_path / "masked_fits" / "a.fits"
     sequence = made(3, (32, 40))
     write_sequence(path, sequence)
-    assert not np.array_equal(open_cached(path)["cr"], 1 - sequence.cr)
+    assert not np.array_equal(open_cached(path, "noise")["cr"], 1 - sequence.cr)
     write_sequence(path, Sequence(**{**vars(sequence), "cr": 1 - sequence.cr}))
-    np.testing.assert_array_equal(open_cached(path)["cr"], 1 - sequence.cr)
+    np.testing.assert_array_equal(open_cached(path, "noise")["cr"], 1 - sequence.cr)
 
 
 def test_checksum_is_that_of_the_bytes(written):

@@ -86,3 +86,49 @@ def test_extreme_logits_stay_finite():
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
+
+
+def test_focal_loss_is_its_formula(data):
+    logits, target, _ = data
+    p = 1 / (1 + np.exp(-logits))
+    own = np.where(target > 0, p, 1 - p)
+    expected = (-((1 - own) ** 2) * np.log(own)).mean()
+    assert losses.focal_loss(*tensors(logits, target)).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_focal_loss_without_focus_is_cross_entropy(data):
+    logits, target, _ = tensors(*data)
+    assert losses.focal_loss(logits, target, gamma=0.0).item() == pytest.approx(
+        losses.bce_loss(logits, target).item(), rel=1e-6
+    )
+
+
+def test_tversky_loss_is_its_formula(data):
+    logits, target, _ = data
+    p = 1 / (1 + np.exp(-logits))
+    found = (p * target).sum()
+    expected = 1 - (found + 1) / (found + 0.7 * (target * (1 - p)).sum() + 0.3 * (p * (1 - target)).sum() + 1)
+    assert losses.tversky_loss(*tensors(logits, target)).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_tversky_loss_of_even_weights_is_dice(data):
+    logits, target, _ = tensors(*data)
+    assert losses.tversky_loss(logits, target, miss=0.5, smooth=0.0).item() == pytest.approx(
+        losses.dice_loss(logits, target, smooth=0.0).item(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_every_loss_falls_as_the_prediction_improves(data, name):
+    _, target, median = tensors(*data)
+    good, bad = (losses.LOSSES[name](scale * (target - 0.5), target, median, 0.5) for scale in (8.0, 2.0))
+    assert good < bad
+
+
+def test_steps_of_the_weight_are_what_the_paper_lists(data):
+    steps = losses.median_weight_steps(*tensors(data[2]), 0.2)
+    assert list(steps) == ["sky subtracted", "clipped", "smoothed", "weight"]
+    sigma = 1.4826 * steps["sky subtracted"][0].abs().median()
+    assert steps["clipped"][0].min().item() == pytest.approx(sigma.item(), rel=1e-5)
+    assert steps["clipped"][0].max().item() == pytest.approx(5 * sigma.item(), rel=1e-5)
+    assert steps["weight"].min() == pytest.approx(0.2)

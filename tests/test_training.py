@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ import torch
 from crcore.errors import InputError
 from crcore.networks import NetworkConfig
 from crcore.release import labelled_files, train_model
-from crcore.sampling import StampSource, epoch_indices
+from crcore.results import read_rows
+from crcore.sampling import StampSource, ahead, epoch_indices
 from crcore.training import Recipe, read_recipe, train
+from crcore.zoo import load, load_official
 
 
 def weights(network):
@@ -116,7 +119,7 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_saved(tiny_dataset, tiny_
 
 def test_stamps_match_their_labels_after_turns_and_mirrors(tiny_dataset):
     source = StampSource(labelled_files(tiny_dataset, "train"), 48, "counts")
-    stamps = source.draw(np.zeros(200, dtype=int), np.random.default_rng(0))
+    stamps = source.draw(np.zeros(200, dtype=int), [np.random.default_rng([0, k]) for k in range(200)])
     rays = (stamps.target > 0) & (stamps.use > 0)
     assert rays.sum() > 100
     assert np.median((stamps.image - stamps.median)[rays]) > 5 * np.median(np.abs(stamps.image - stamps.median))
@@ -154,3 +157,108 @@ def test_a_trained_model_is_a_folder_that_loads(tiny_dataset, tiny_recipe, tmp_p
     assert weights(loaded.network).equal(weights(made.network))
     assert loaded.threshold == made.threshold
     assert "crcore train ..." in (tmp_path / "mine" / "card.md").read_text()
+
+
+def test_stamps_stay_on_disk(tiny_dataset):
+    source = StampSource(labelled_files(tiny_dataset, "train"), 48, "noise")
+    assert all(isinstance(array, np.memmap) for arrays, _ in source._items for array in arrays.values())
+    assert 0 < source.cr_share < 0.05
+
+
+def test_a_stamp_is_the_same_whoever_draws_the_others(tiny_dataset):
+    source = StampSource(labelled_files(tiny_dataset, "train"), 48, "noise")
+    together = source.draw([0, 0], [np.random.default_rng(k) for k in (1, 2)])
+    alone = source.draw([0], [np.random.default_rng(2)])
+    np.testing.assert_array_equal(together.image[1], alone.image[0])
+
+
+def test_batches_are_made_ahead_in_order_and_their_errors_are_seen():
+    assert list(ahead(lambda a, b: a + b, [(1, 2), (3, 4), (5, 6)])) == [3, 7, 11]
+    assert list(ahead(len, [])) == []
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda a: 1 // a, [(1,), (0,), (2,)]))
+
+
+def test_an_epoch_of_no_stated_length_is_a_sixteenth_of_the_sequences(tiny_dataset, tmp_path):
+    _, log = run(Recipe(network=NetworkConfig(width=8), stamp_px=32, epochs=1), tiny_dataset, tmp_path)
+    assert log[0]["stamps"] == 1
+
+
+def test_prior_bias_starts_at_the_share_of_rays(tiny_dataset, tmp_path):
+    recipe = Recipe(network=NetworkConfig(width=8), stamp_px=32, epochs=1, lr=1e-12, loss="bce", batch=1)
+    share = StampSource(labelled_files(tiny_dataset, "train"), 32, "noise").cr_share
+    network, _ = run(dataclasses.replace(recipe, prior_bias=True), tiny_dataset, tmp_path / "a")
+    assert network.leave.bias.item() == pytest.approx(np.log(share / (1 - share)), rel=1e-4)
+    network, _ = run(recipe, tiny_dataset, tmp_path / "b")
+    assert network.leave.bias.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_cosine_schedule_falls_from_the_rate_to_a_hundredth(tiny_dataset, tiny_recipe, tmp_path):
+    recipe = dataclasses.replace(tiny_recipe, schedule="cosine", epochs=5)
+    _, log = run(recipe, tiny_dataset, tmp_path)
+    rates = [row["lr"] / recipe.lr for row in log]
+    assert all(a > b for a, b in itertools.pairwise(rates))
+    assert rates[-1] == pytest.approx(0.01)
+
+
+def test_fine_tuning_starts_from_the_model_that_init_names(tiny_dataset, tiny_recipe, tmp_path):
+    first = train_model(tiny_recipe, tiny_dataset, tmp_path / "first")
+    start = load(tmp_path / "first")
+    tuned, _ = run(
+        dataclasses.replace(tiny_recipe, init=str(tmp_path / "first"), lr=1e-9), tiny_dataset, tmp_path / "t"
+    )
+    assert torch.allclose(weights(tuned), weights(start.network), atol=1e-6)
+    other = dataclasses.replace(tiny_recipe, init=str(tmp_path / "first"), network=NetworkConfig(width=16))
+    with pytest.raises(InputError, match="its network is"):
+        run(other, tiny_dataset, tmp_path / "other")
+    assert first.config == tiny_recipe.network
+
+
+def test_the_authors_networks_can_be_fine_tuned(tiny_dataset, tmp_path):
+    pytest.importorskip("cosmic_conn")
+    recipe = Recipe(init="official:ground_imaging", input="counts", stamp_px=32, batch=1, epochs=1, lr=1e-9)
+    tuned, _ = run(recipe, tiny_dataset, tmp_path)
+    assert torch.allclose(weights(tuned), weights(load_official("ground_imaging").network), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"network": NetworkConfig(width=16)}, "another architecture"),
+        ({"lr": 1.0}, "another recipe"),
+        ({}, None),
+    ],
+)
+def test_a_run_goes_on_only_from_its_own_checkpoint(tiny_dataset, tiny_recipe, tmp_path, change, what):
+    files = labelled_files(tiny_dataset, "train"), labelled_files(tiny_dataset, "valid")
+    train(tiny_recipe, *files, tmp_path)
+    recipe = dataclasses.replace(tiny_recipe, **change)
+    with pytest.raises(InputError, match=what or "this run: add --resume"):
+        train(recipe, *files, tmp_path, resume=False)
+    if what:
+        with pytest.raises(InputError, match=what):
+            train(recipe, *files, tmp_path, resume=True)
+    else:
+        train(recipe, *files, tmp_path, resume=True)
+
+
+def test_two_processes_give_the_loss_of_one(tiny_dataset, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "network: {width: 8}\nstamp_px: 32\nbatch: 4\nepochs: 3\nsamples_per_epoch: 8\nalpha_epochs: 2\nbf16: false\n"
+    )
+    for devices in (1, 2):
+        command = [sys.executable, "-W", "ignore", "-m", "crcore", "train", str(recipe), "-d", str(tiny_dataset)]
+        command += ["-o", str(tmp_path / f"of{devices}"), "--devices", str(devices)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (read_rows(tmp_path / f"of{devices}-training" / "log.csv") for devices in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        for column in ("train_loss", "valid_loss", "dice"):
+            assert a[column] == pytest.approx(b[column], rel=1e-3), column
+
+
+def test_devices_that_do_not_divide_the_batch_are_refused(tiny_dataset, tiny_recipe, tmp_path):
+    files = labelled_files(tiny_dataset, "train"), labelled_files(tiny_dataset, "valid")
+    with pytest.raises(InputError, match="3 devices: must divide the batch of 2"):
+        train(tiny_recipe, *files, tmp_path, devices=3)
