@@ -12,7 +12,7 @@ from torch import nn
 
 from crcore.errors import InputError
 
-__all__ = ["CosmicConnUNet", "DeepCRUNet", "NetworkConfig", "build"]
+__all__ = ["CosmicConnUNet", "DeepCRUNet", "NetworkConfig", "build", "layers"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,40 @@ class _UNet(nn.Module):
         for widen, block in zip(self.widen, self.up, strict=True):
             x = block(torch.cat([skips.pop(), widen(x)], dim=1))
         return self.leave(x)  # (B, 1, H, W)
+
+
+def layers(network, size_px=1024):
+    """The parts of a U-Net in the order in which an image passes them, for a drawing or a table.
+
+    Parameters
+    ----------
+    network : CosmicConnUNet or DeepCRUNet
+    size_px : int, optional
+        Side of the input.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``level`` (how often the resolution has been halved), ``channels``, ``size_px``,
+        ``parameters``.
+    """
+    parts = [("enter", network.enter, 0)]
+    parts += [(f"down {k}", block, k) for k, block in enumerate(network.down, 1)]
+    parts += [(f"up {network.depth - k}", block, network.depth - 1 - k) for k, block in enumerate(network.up)]
+    rows = [
+        {
+            "name": name,
+            "level": level,
+            "channels": block.conv2.out_channels,
+            "size_px": size_px // 2**level,
+            "parameters": sum(p.numel() for p in block.parameters()),
+        }
+        for name, block, level in parts
+    ]
+    for row, widen in zip(rows[-network.depth :], network.widen, strict=True):
+        row["parameters"] += sum(p.numel() for p in widen.parameters())
+    leave = sum(p.numel() for p in network.leave.parameters())
+    return [*rows, {"name": "leave", "level": 0, "channels": 1, "size_px": size_px, "parameters": leave}]
 
 
 class CosmicConnUNet(_UNet):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from crcore.config import from_mapping, read_yaml
 from crcore.errors import InputError
 from crcore.labeling import LabelingConfig
+from crcore.loss_study import LossStudyConfig
 from crcore.paths import CONFIG, Build
 from crcore.simulate.datasets import SimulationConfig
 from crcore.training import Recipe
@@ -43,6 +44,10 @@ class Profile:
     training : dict of str to crcore.training.Recipe
         The curves of Fig 5, by name.
     evaluation : EvaluationConfig
+    loss_study : crcore.loss_study.LossStudyConfig
+        Notebook 03.
+    unseen : dict
+        Cameras that no network was trained on and their numbers of test sequences, for Table 3.
     """
 
     name: str
@@ -50,6 +55,8 @@ class Profile:
     labeling: LabelingConfig = LabelingConfig()
     training: dict = field(default_factory=dict)
     evaluation: EvaluationConfig = EvaluationConfig()
+    loss_study: LossStudyConfig = LossStudyConfig()
+    unseen: dict = field(default_factory=dict)
 
     @property
     def build(self):

@@ -30,7 +30,7 @@ _CODE = ("losses", "networks", "preprocess", "sampling", "training")
 
 SCHEDULES = ("plateau", "cosine")
 
-__all__ = ["Recipe", "read_recipe", "train"]
+__all__ = ["Recipe", "fresh_network", "read_recipe", "train"]
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     valid = StampSource(valid_paths, 2**recipe.network.depth, recipe.input) if valid_paths else source
     samples = recipe.samples_per_epoch or max(len(source) // 16, 1)
     fabric = _fabric(recipe, samples, devices)
-    network = _fresh_network(recipe, source.cr_share)
+    network = fresh_network(recipe, source.cr_share)
     optimizer = _optimizer(network, recipe)
     schedule = _schedule(optimizer, recipe)
     state = {"epoch": 0, "log": [], "best": -np.inf, "best_weights": None, "seconds": 0.0}
@@ -246,8 +246,25 @@ def _fabric(recipe, samples, devices):
     return fabric
 
 
-def _fresh_network(recipe, cr_share):
-    """The recipe's network before its first step."""
+def fresh_network(recipe, cr_share):
+    """Give the network of a recipe before its first step.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    cr_share : float
+        Prior probability of a ray, for ``prior_bias``.
+
+    Returns
+    -------
+    torch.nn.Module
+        With weights by Kaiming's rule and biases of zero, or those of ``recipe.init``.
+
+    Raises
+    ------
+    InputError
+        When ``recipe.init`` is unknown, or of another architecture or input.
+    """
     if recipe.init:
         return _initial(recipe)
     with torch.random.fork_rng():

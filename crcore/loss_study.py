@@ -1,0 +1,138 @@
+"""What a loss does to a network in its first few hundred images (section 3.1).
+
+How the loss of rays compares with that of everything else, and what the network says of rays, of sources
+and of the sky meanwhile: the two incorrect functions of the paper, if they happen.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from crcore.errors import InputError
+from crcore.losses import loss_parts, median_weight
+from crcore.networks import NetworkConfig
+from crcore.sampling import StampSource, epoch_indices
+from crcore.training import Recipe, fresh_network
+
+__all__ = ["LossStudyConfig", "follow", "ratios"]
+
+#: the losses that section 3.1 compares
+STUDIED = ("bce", "median_bce")
+
+
+@dataclass(frozen=True)
+class LossStudyConfig:
+    """How long to watch.
+
+    Attributes
+    ----------
+    seeds : int
+        Random experiments (10 in the paper).
+    images : int
+        Stamps that a network sees (500 in the paper, of 1024 pixels).
+    stamp_px, batch : int
+        Side and number of the stamps of a mini-batch.
+    width : int
+        Channels of the network's first layer.
+    lr : float
+        Adam's learning rate.
+    input : str
+        ``"counts"`` as in the paper, or ``"noise"``.
+    """
+
+    seeds: int = 10
+    images: int = 500
+    stamp_px: int = 128
+    batch: int = 10
+    width: int = 8
+    lr: float = 1e-3
+    input: str = "counts"
+
+    def __post_init__(self):
+        if min(self.seeds, self.images, self.batch) < 1:
+            raise InputError("loss study: seeds, images and batch must be at least 1")
+
+
+def follow(paths, config, loss, seed):
+    """Train a fresh network with a loss and write down, at each step, what it does.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Labelled sequences.
+    config : LossStudyConfig
+    loss : {"bce", "median_bce"}
+        Equation 1, or equation 2 with α = 0, where the paper's training starts.
+    seed : int
+        Of weights and stamps; the same stamps for both losses.
+
+    Returns
+    -------
+    list of dict
+        One row a step: ``images`` seen before it; ``cr_loss``, ``other_loss``, the two terms of the loss; and the
+        mean prediction on rays, on sources (where the mask of equation 2 exceeds one half) and on the sky.
+        A kind of pixel that a batch has not got is NaN.
+    """
+    recipe = Recipe(network=NetworkConfig(width=config.width), input=config.input, stamp_px=config.stamp_px, seed=seed)
+    source = StampSource(paths, config.stamp_px, config.input)
+    network = fresh_network(recipe, source.cr_share)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
+    order = epoch_indices(len(source), config.images, np.random.default_rng([seed, 0]))
+    rows = []
+    for start in range(0, config.images, config.batch):
+        mine = range(start, min(start + config.batch, config.images))
+        stamps = source.draw(order[mine], [np.random.default_rng([seed, 0, k]) for k in mine])
+        image, target, median = (torch.from_numpy(a) for a in (stamps.image, stamps.target, stamps.median))
+        logits = network(image.contiguous(memory_format=torch.channels_last))
+        weight = median_weight(median, 0.0)
+        cr, other = loss_parts(logits, target, weight if loss == "median_bce" else None)
+        optimizer.zero_grad(set_to_none=True)
+        (cr + other).backward()
+        optimizer.step()
+        prob = torch.sigmoid(logits.detach())
+        ray, bright = target > 0, weight > 0.5
+        rows.append(
+            {
+                "loss": loss,
+                "seed": seed,
+                "images": start,
+                "cr_loss": cr.item(),
+                "other_loss": other.item(),
+                "prob_rays": prob[ray].mean().item(),
+                "prob_sources": prob[bright & ~ray].mean().item(),
+                "prob_sky": prob[(weight < 0.1) & ~ray].mean().item(),
+            }
+        )
+    return rows
+
+
+def ratios(rows, share=0.1):
+    """Loss of everything else for each unit of the rays' loss: at the start, and over the last images.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `follow`, any losses and seeds.
+    share : float, optional
+        Part of the images at either end that is averaged; at the start it is the first step alone.
+
+    Returns
+    -------
+    list of dict
+        One a loss: ``start``, ``end`` with ``start_low`` to ``end_high``, the 16 and 84 % of the seeds, and ``seeds``.
+    """
+    table = []
+    for loss in dict.fromkeys(row["loss"] for row in rows):
+        start, end = [], []
+        for seed in sorted({row["seed"] for row in rows if row["loss"] == loss}):
+            mine = [row for row in rows if (row["loss"], row["seed"]) == (loss, seed)]
+            tail = mine[-max(1, round(share * len(mine))) :]
+            start.append(mine[0]["other_loss"] / max(mine[0]["cr_loss"], 1e-30))
+            end.append(sum(r["other_loss"] for r in tail) / max(sum(r["cr_loss"] for r in tail), 1e-30))
+        found = {"loss": loss, "seeds": len(start)}
+        for name, values in (("start", start), ("end", end)):
+            low, high = np.percentile(values, [16, 84])
+            found |= {name: float(np.mean(values)), f"{name}_low": float(low), f"{name}_high": float(high)}
+        table.append(found)
+    return table
