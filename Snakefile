@@ -17,10 +17,16 @@ CODE = sorted(str(p) for p in Path("crcore").rglob("*") if p.suffix in (".py", "
 NOTEBOOKS = {
     "01_labeling": ([], ["simulation", "labeling", "evaluation"], True),
     "02_dataset": (["01_labeling"], ["simulation", "labeling", "evaluation"], True),
+    "03_network_and_loss": (["02_dataset"], ["loss_study"], False),
     "04_training": (["02_dataset"], ["training"], False),
+    "05_ablation": (["02_dataset", "04_training"], ["simulation", "labeling", "unseen"], False),
     "06_lco": (["02_dataset", "04_training"], ["evaluation"], True),
     "10_toolkit": ([], [], False),
-    "12_ledger": (["01_labeling", "02_dataset", "04_training", "06_lco", "10_toolkit"], [], False),
+    "12_ledger": (
+        ["01_labeling", "02_dataset", "03_network_and_loss", "04_training", "05_ablation", "06_lco", "10_toolkit"],
+        [],
+        False,
+    ),
 }
 
 
@@ -48,6 +54,7 @@ for notebook, (needs, settings, looks) in NOTEBOOKS.items():
             notebook=f"notebooks/{notebook}.ipynb",
             code=CODE,
             claims=["data/claims.csv"] if notebook == "12_ledger" else [],
+            grid=sorted(map(str, Path("data/results").glob("ablation.*"))) if notebook == "05_ablation" else [],
             needs=[result(n) for n in needs],
         output:
             executed=f"{BUILD}/notebooks/{notebook}.ipynb",

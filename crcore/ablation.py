@@ -13,19 +13,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from crcore import results, zoo
 from crcore.batch import run_jobs
 from crcore.config import from_mapping, read_yaml
+from crcore.dataset import read_sequence
 from crcore.detection import NetworkDetector
 from crcore.errors import InputError
 from crcore.evaluation import TestSet, evaluate
-from crcore.labeling import LabelingConfig
+from crcore.labeling import SOURCE, LabelingConfig
 from crcore.release import labelled_files
 from crcore.simulate.datasets import SimulationConfig, simulate_dataset
 from crcore.training import Recipe, train
 
-__all__ = ["Grid", "epochs_to", "goal_dice", "run_grid", "summarise"]
+__all__ = [
+    "Grid",
+    "effects",
+    "epochs_to",
+    "goal_dice",
+    "read_grid",
+    "recall_by_distance",
+    "run_grid",
+    "summarise",
+    "variant",
+]
 
 #: the Dice score whose epoch Table 3 gives
 PAPER_DICE = 0.85
@@ -201,6 +213,82 @@ def summarise(rows, by, value):
         | {"mean": float(np.mean(v)), "low": float(min(v)), "high": float(max(v)), "n": len(v)}
         for key, v in groups.items()
     ]
+
+
+def effects(rows, value="precision_at_95%"):
+    """What each factor of a grid does on each test set: differences between runs that agree in everything else.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `run_grid`, with two values of each factor.
+    value : str, optional
+        Column that is compared.
+
+    Returns
+    -------
+    dict
+        ``"norm: group - batch"`` and so on (``tile_px`` too: largest less smallest) to the test set to ``mean``,
+        ``error`` (standard error over pairs) and ``pairs``. Training factors are compared in the largest tile.
+    """
+    largest = max(row["tile_px"] for row in rows)
+    found = {}
+    for factor in ("stamp_px", "norm", "loss", "tile_px"):
+        values = list(dict.fromkeys(row[factor] for row in rows))
+        a, b = (max(values), min(values)) if factor == "tile_px" else (values[0], values[-1])
+        used = [r for r in rows if factor == "tile_px" or r["tile_px"] == largest]
+        others = [k for k in ("stamp_px", "norm", "loss", "seed", "set", "tile_px") if k != factor]
+        table = {(r[factor], *(r[k] for k in others)): r[value] for r in used}
+        for name in dict.fromkeys(row["set"] for row in rows):
+            keys = [key[1:] for key in table if key[0] == a and name in key]
+            pairs = np.array([table[(a, *key)] - table[(b, *key)] for key in keys if (b, *key) in table])
+            if not len(pairs):
+                continue
+            found.setdefault(f"{factor}: {a} - {b}", {})[name] = {
+                "mean": float(pairs.mean()),
+                "error": float(pairs.std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else float("nan"),
+                "pairs": len(pairs),
+            }
+    return found
+
+
+def recall_by_distance(models, paths, near_px=5, far_px=20):
+    """Whether a network shuns rays beside sources: recall near and far, at its own threshold.
+
+    Parameters
+    ----------
+    models : dict of str to crcore.zoo.Model
+    paths : sequence of path-like
+        Labelled sequences.
+    near_px, far_px : int, optional
+        Ray pixels at most, and at least, this far from what the labels ignore as a source.
+
+    Returns
+    -------
+    dict of str to dict
+        ``near``, ``far``: recall; ``pixels_near``, ``pixels_far``: of how many.
+    """
+    counts = {name: np.zeros(4, dtype=int) for name in models}
+    detectors = {name: NetworkDetector(model) for name, model in models.items()}
+    for path in paths:
+        sequence = read_sequence(path)
+        for i in range(len(sequence.data)):
+            rays = (sequence.cr[i] > 0) & (sequence.ignore[i] == 0)
+            source = (sequence.ignore[i] & SOURCE) > 0
+            distance = ndimage.distance_transform_edt(~source) if source.any() else np.full(source.shape, np.inf)
+            near, far = rays & (distance <= near_px), rays & (distance >= far_px)
+            for name, detector in detectors.items():
+                mask = detector(sequence.frame(i)).mask
+                counts[name] += [(mask & near).sum(), near.sum(), (mask & far).sum(), far.sum()]
+    return {
+        name: {
+            "near": float(c[0] / max(c[1], 1)),
+            "far": float(c[2] / max(c[3], 1)),
+            "pixels_near": int(c[1]),
+            "pixels_far": int(c[3]),
+        }
+        for name, c in counts.items()
+    }
 
 
 def read_grid(path):

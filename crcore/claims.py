@@ -8,6 +8,8 @@ import csv
 from dataclasses import asdict, dataclass
 from functools import partial
 
+from crcore import claims_learning
+from crcore.finding import Finding
 from crcore.paths import CLAIMS
 from crcore.tables import Table, format_percent
 
@@ -32,7 +34,7 @@ class Evidence:
 
     Attributes
     ----------
-    labeling, dataset, training, lco, toolkit : dict
+    labeling, dataset, learning, training, ablation, lco, toolkit : dict
         ``values`` of the notebooks' ``result.json``.
     scores : list of dict
         Rows of notebook 06.
@@ -40,20 +42,12 @@ class Evidence:
 
     labeling: dict
     dataset: dict
+    learning: dict
     training: dict
+    ablation: dict
     lco: dict
     toolkit: dict
     scores: list
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Our side of one claim."""
-
-    ours: str
-    data: str
-    verdict: str
-    reason: str
 
 
 def ledger(evidence):
@@ -206,21 +200,6 @@ def _lead(evidence, key, published):
     )
 
 
-def _curves(evidence):
-    dice = evidence.training["best_dice"]
-    a, b = dice.get("Cosmic-CoNN"), dice.get("deepCR")
-    if a is None or b is None:
-        return None
-    if max(a, b) < 0.2:
-        return Finding(f"Dice {a:.2f} against {b:.2f}", "simulated LCO", "not testable here", "Neither has learnt yet.")
-    return Finding(
-        f"Dice {a:.2f} against {b:.2f}",
-        "simulated LCO",
-        "same direction" if a > b else "not reproduced",
-        "Best validation Dice of Cosmic-CoNN and deepCR after equal pixels seen, one training run each.",
-    )
-
-
 def _feature(evidence, key, ours, reason):
     worked = bool(evidence.toolkit.get(key))
     return Finding(ours, "real: SAAO 1.0 m, 150 s", "reproduced" if worked else "not reproduced", reason)
@@ -272,7 +251,7 @@ def _scrappy(evidence):
     )
 
 
-_MEASURES = {
+_MEASURES = claims_learning.MEASURES | {
     "C01": _flux,
     "C03": _pixel_ratio,
     "C06": _lost_to_sources,
@@ -280,7 +259,6 @@ _MEASURES = {
     "C08": partial(_camera, name="Sinistro", published=(26, 26)),
     "C09": partial(_camera, name="Spectral", published=(10, 10)),
     "C10": _months,
-    "C20": _curves,
     "C21": partial(_tpr, detector="Astro-SCRAPPY", set_name="LCO 0.4 m, simulated", published=(76.04, 85.17)),
     "C22": partial(_tpr, detector="Astro-SCRAPPY", set_name="LCO 1 m, simulated", published=(95.03, 96.41)),
     "C23": partial(_tpr, detector="Astro-SCRAPPY", set_name="LCO 2 m, simulated", published=(99.21, 99.56)),

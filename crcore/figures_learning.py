@@ -1,5 +1,7 @@
 """Figures of how networks learn: their architecture, the median-weighted mask, the first images, the ablation."""
 
+import itertools
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
@@ -32,7 +34,7 @@ def network_diagram(layers, *, title=""):
         axes.text(x + width / 2, y - 0.13, f"{layer['name']}\n{layer['size_px']}²", ha="center", va="top", fontsize=6.5)
         places.append((x, y, width, height, layer))
         x += width + 0.45
-    for a, b in zip(places, places[1:], strict=False):
+    for a, b in itertools.pairwise(places):
         style = {"arrowstyle": "-|>", "mutation_scale": 9, "color": GREEN, "lw": 1.2}
         axes.add_patch(FancyArrowPatch((a[0] + a[2], a[1] + a[3] / 2), (b[0], b[1] + b[3] / 2), **style))
     downs = {p[4]["level"]: p for p in places if not p[4]["name"].startswith(("up", "leave"))}
@@ -98,7 +100,9 @@ def first_images(rows, *, title=""):
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     axes = figure.subplots(1, 1 + len(losses))
     for loss, color, style in zip(losses, (ORANGE, BLUE), ("--", "-"), strict=False):
-        x, values = _by_seed([r for r in rows if r["loss"] == loss], lambda r: r["other_loss"] / max(r["cr_loss"], 1e-30))
+        x, values = _by_seed(
+            [r for r in rows if r["loss"] == loss], lambda r: r["other_loss"] / max(r["cr_loss"], 1e-30)
+        )
         _band(axes[0], x, values, color, style, names.get(loss, loss))
     axes[0].set_yscale("log")
     axes[0].set_ylabel("loss of other pixels / loss of rays")

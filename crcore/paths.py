@@ -6,13 +6,15 @@ from pathlib import Path
 
 from crcore.errors import InputError
 
-__all__ = ["CLAIMS", "CONFIG", "FIGURES", "NOTEBOOKS", "ROOT", "Build", "user_data"]
+__all__ = ["CLAIMS", "CONFIG", "DATA_RESULTS", "FIGURES", "NOTEBOOKS", "ROOT", "Build", "user_data"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
 NOTEBOOKS = ROOT / "notebooks"
 FIGURES = ROOT / "figures"
 CLAIMS = ROOT / "data" / "claims.csv"
+#: results of runs too long for a profile, committed with the command that makes them again
+DATA_RESULTS = ROOT / "data" / "results"
 
 
 @dataclass(frozen=True)

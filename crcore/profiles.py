@@ -25,11 +25,14 @@ class EvaluationConfig:
         At most this many sequences of ``CRCORE_DATA`` are used; 0 for all.
     min_real_exposure_s : float
         Shorter real exposures are left out. The paper asks for 100 s.
+    retrained : tuple of str
+        Curves of notebook 04 whose networks are judged on LCO; those that the profile has.
     """
 
     sigclip_steps: int = 10
     max_real_sequences: int = 0
     min_real_exposure_s: float = 5.0
+    retrained: tuple[str, ...] = ("Cosmic-CoNN", "Cosmic-CoNN, counts", "deepCR")
 
 
 @dataclass(frozen=True)

@@ -404,7 +404,7 @@ def _load(checkpoint, key, resume):
         return None
     try:
         saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        found = saved["key"]
+        found = saved["key"] if isinstance(saved["key"], dict) else {}  # an earlier version wrote text
     except Exception as error:  # a foreign file: nothing in it may run, and it is not ours to resume
         raise InputError(f"{checkpoint}: is no checkpoint of crcore ({type(error).__name__}): move it away") from None
     other = [part for part in key if found.get(part) != key[part]]
