@@ -68,7 +68,10 @@ def load(name):
         threshold = results.read_json(folder / "thresholds.json")["default"]
         config = from_mapping(NetworkConfig, settings["network"], str(folder / "config.json"))
         network = build(config)
-        safetensors.torch.load_model(network, folder / "model.safetensors")
+        weights = safetensors.torch.load_file(folder / "model.safetensors")
+        if weights.keys() != _numbers(network).keys():
+            raise ValueError("its weights are of another architecture")
+        network.load_state_dict(weights, strict=False)  # modules that are shared stand in it once
     except InputError:
         raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
@@ -77,6 +80,11 @@ def load(name):
         raise InputError(f"{folder / 'config.json'}: input {settings['input']!r} is unknown")
     network.eval().to(memory_format=torch.channels_last)
     return Model(folder.name, network, config, settings["input"], float(threshold))
+
+
+def _numbers(network):
+    """Parameters and running statistics by name, those of a shared module once."""
+    return dict(network.named_parameters()) | dict(network.named_buffers())
 
 
 def load_official(name):
@@ -118,7 +126,8 @@ def save(folder, model, *, card, recipe=None):
     """
     folder = Path(folder)
     with results.atomic(folder / "model.safetensors") as part:
-        safetensors.torch.save_model(model.network, str(part))
+        numbers = {name: tensor.detach().contiguous() for name, tensor in _numbers(model.network).items()}
+        safetensors.torch.save_file(numbers, str(part))
     settings = {"network": dataclasses.asdict(model.config), "input": model.input}
     if recipe is not None:
         settings["recipe"] = dataclasses.asdict(recipe)

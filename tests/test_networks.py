@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from crcore import zoo
 from crcore.errors import InputError
-from crcore.networks import CosmicConnUNet, DeepCRUNet, NetworkConfig, build
+from crcore.networks import CosmicConnUNet, DeepCRUNet, NetworkConfig, build, layers
 
 
 def parameters(network):
@@ -25,17 +26,47 @@ def test_a_block_shares_its_normalisation_in_cosmic_conn_only():
     assert deep.enter.norm1 is not deep.enter.norm2
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        NetworkConfig(width=8),
-        NetworkConfig(width=8, norm="batch"),
-        NetworkConfig(width=8, norm="instance", depth=3),
-        NetworkConfig("deepcr", width=4),
-    ],
-)
+CONFIGS = [
+    NetworkConfig(width=8),
+    NetworkConfig(width=8, norm="batch"),
+    NetworkConfig(width=8, norm="instance", depth=3),
+    NetworkConfig(width=8, norm="none"),
+    NetworkConfig("deepcr", width=4),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 def test_output_has_the_size_of_the_input(config):
     assert build(config)(torch.zeros(2, 1, 32, 48)).shape == (2, 1, 32, 48)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_network_is_the_same_after_saving_and_loading(config, tmp_path):
+    network = build(config)
+    network(torch.randn(2, 1, 32, 32))  # running statistics move
+    zoo.save(tmp_path / "a", zoo.Model("a", network.eval(), config), card="# a\n")
+    image = torch.randn(1, 1, 32, 32)
+    with torch.inference_mode():
+        assert torch.allclose(network(image), zoo.load(tmp_path / "a").network(image), atol=1e-5)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    zoo.save(tmp_path / "a", zoo.Model("a", build(CONFIGS[0]), CONFIGS[1]), card="# a\n")
+    with pytest.raises(InputError, match="is no whole model"):
+        zoo.load(tmp_path / "a")
+
+
+def test_layers_are_those_of_the_drawing():
+    rows = layers(CosmicConnUNet(), 1024)
+    assert [(r["name"], r["channels"], r["size_px"]) for r in rows] == [
+        ("enter", 32, 1024),
+        ("down 1", 64, 512),
+        ("down 2", 128, 256),
+        ("up 2", 64, 512),
+        ("up 1", 32, 1024),
+        ("leave", 1, 1024),
+    ]
+    assert sum(r["parameters"] for r in rows) == parameters(CosmicConnUNet())
 
 
 def test_a_pixel_reaches_as_far_as_stated():
