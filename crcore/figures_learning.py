@@ -75,7 +75,7 @@ def median_weight_panels(image, target, median, steps, *, title=""):
     surface.set_title("median frame, pixels sorted (e-)", fontsize=8)
     surface.set_xlabel("rank", fontsize=8)
     for axis, (name, step) in zip(axes[1], steps.items(), strict=True):
-        low, high = np.percentile(step, [1, 99.8])
+        low, high = (0, 1) if name == "weight" else np.percentile(step, [1, 99.8])
         shown = axis.imshow(step, cmap="viridis", origin="lower", interpolation="nearest", vmin=low, vmax=high)
         figure.colorbar(shown, ax=axis, shrink=0.7)
         axis.set_title(f"(d) M, from {step.min():.2g} to 1" if name == "weight" else name, fontsize=9)

@@ -15,7 +15,7 @@ from crcore.networks import NetworkConfig
 from crcore.sampling import StampSource, epoch_indices
 from crcore.training import Recipe, fresh_network
 
-__all__ = ["LossStudyConfig", "follow", "ratios"]
+__all__ = ["STUDIED", "LossStudyConfig", "follow", "ratios", "telling_stamp"]
 
 #: the losses that section 3.1 compares
 STUDIED = ("bce", "median_bce")
@@ -105,6 +105,25 @@ def follow(paths, config, loss, seed):
             }
         )
     return rows
+
+
+def telling_stamp(paths, stamp_px, how="counts"):
+    """The stamp that shows rays and sources at once: of one from each sequence, that with most of both.
+
+    Returns
+    -------
+    crcore.sampling.Stamps
+        Of one stamp; the product of its numbers of ray and source pixels is the largest.
+    """
+    source = StampSource(paths, stamp_px, how)
+    best, most = None, -1.0
+    for k in range(len(source)):
+        stamps = source.draw([k], [np.random.default_rng([4, k])])
+        bright = median_weight(torch.from_numpy(stamps.median), 0.0) > 0.5
+        worth = float(stamps.target.sum()) * float(bright.sum())
+        if worth > most:
+            best, most = stamps, worth
+    return best
 
 
 def ratios(rows, share=0.1):

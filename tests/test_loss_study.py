@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crcore.errors import InputError
-from crcore.loss_study import LossStudyConfig, follow, ratios
+from crcore.loss_study import LossStudyConfig, follow, ratios, telling_stamp
 from crcore.release import labelled_files
 
 CONFIG = LossStudyConfig(seeds=2, images=12, stamp_px=64, batch=4, width=8)
@@ -51,3 +51,9 @@ def test_ratio_at_the_end_is_over_the_last_images():
 def test_a_study_of_no_images_is_refused():
     with pytest.raises(InputError, match="at least 1"):
         dataclasses.replace(CONFIG, images=0)
+
+
+def test_telling_stamp_has_rays_and_sources(tiny_dataset):
+    stamps = telling_stamp(labelled_files(tiny_dataset), 64)
+    assert stamps.image.shape == (1, 1, 64, 64)
+    assert stamps.target.sum() > 0
