@@ -10,7 +10,7 @@ from scipy import ndimage
 from crcore.alignment import align
 from crcore.deviation import deviation_score, solve_gain, spectral_deviation
 from crcore.errors import FrameRejectedError, InputError
-from crcore.frame import Frame
+from crcore.frame import Frame, science_extensions
 from crcore.rejection import check_background, check_shares, check_stars, check_trails
 from crcore.sources import ROWS, dilate, median3x3, median_frame, sky_level, source_masks
 
@@ -165,7 +165,7 @@ class Sequence:
 
 
 def label_files(groups, config=LabelingConfig(), *, reference=None):
-    """Label sequences one after another; one that cannot be labelled does not hide the others.
+    """Label sequences one after another, each chip of a mosaic by itself; one that cannot be does not hide the others.
 
     Parameters
     ----------
@@ -183,10 +183,16 @@ def label_files(groups, config=LabelingConfig(), *, reference=None):
     """
     for paths in groups:
         try:
-            frames, known = read_run(paths, reference=reference)
-            yield paths, label_sequence(frames, config, truth=known)
+            extensions = science_extensions(paths[0])
         except InputError as error:
             yield paths, error
+            continue
+        for ext in extensions:
+            try:
+                frames, known = read_run(paths, ext=ext, reference=reference)
+                yield paths, label_sequence(frames, config, truth=known)
+            except InputError as error:
+                yield paths, error
 
 
 def read_run(paths, *, ext=None, gain=None, read_noise=None, reference=None):

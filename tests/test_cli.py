@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from crcore import detect
 from crcore.cli import main
 
 
@@ -207,3 +208,32 @@ def test_a_second_pass_over_a_folder_does_not_take_its_own_results(frames, capsy
     for _ in range(2):
         assert main(["detect", str(frames), "-o", str(frames)]) == 0
     assert len(list(frames.iterdir())) == 6
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A tiny recipe that names its data, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.yaml").write_text(
+        "seed: 5\nshape: [96, 96]\nexposure_s: [600, 900]\nrate_factor: 20\nlabeling: {border_px: 8}\n"
+        "sequences: {sinistro: [1, 1, 0]}\n"
+    )
+    path = tmp_path / "tiny.yaml"
+    path.write_text("network: {width: 8}\ndata: data.yaml\nstamp_px: 32\nbatch: 2\nepochs: 2\nsamples_per_epoch: 4\n")
+    return path
+
+
+def test_train_simulates_its_data_and_makes_a_model_that_detects(recipe, capsys):
+    assert main(["train", str(recipe)]) == 0
+    assert "build/release/tiny: threshold" in capsys.readouterr().out
+    assert detect(np.zeros((40, 40)), model="build/release/tiny").prob.shape == (40, 40)
+    assert main(["train", str(recipe)]) == 2
+    error = capsys.readouterr().err
+    assert "this run: add --resume to go on" in error
+    assert main(["train", str(recipe), "--resume"]) == 0
+
+
+def test_train_needs_data_from_somewhere(recipe, capsys):
+    recipe.write_text("stamp_px: 32\n")
+    assert main(["train", str(recipe)]) == 2
+    assert "names no 'data' to simulate: give a folder with --data" in capsys.readouterr().err
