@@ -23,9 +23,10 @@ from crcore.detection import NetworkDetector
 from crcore.errors import InputError
 from crcore.evaluation import TestSet, evaluate
 from crcore.labeling import SOURCE, LabelingConfig
+from crcore.recipe import Recipe
 from crcore.release import labelled_files
 from crcore.simulate.datasets import SimulationConfig, simulate_dataset
-from crcore.training import Recipe, train
+from crcore.training import train
 
 __all__ = [
     "Grid",
@@ -52,7 +53,7 @@ class Grid:
     simulation : crcore.simulate.datasets.SimulationConfig
         Data; test sequences of any camera are test sets.
     labeling : crcore.labeling.LabelingConfig
-    recipe : crcore.training.Recipe
+    recipe : crcore.recipe.Recipe
         What all have in common. ``samples_per_epoch`` and ``batch`` are for its own ``stamp_px``: variants
         with other stamps see as many pixels.
     factors : dict

@@ -53,7 +53,7 @@ def _first_wrong(evidence):
         f"rays {rays:.3f}, sources {sources:.3f}, sky {b['early_sky']:.3f}",
         _STUDY,
         "reproduced" if low < 0.05 else "same direction" if low < 0.5 * b["first_rays"] else "not reproduced",
-        f"Mean prediction between 10 and 30% of the images, from {b['first_rays']:.2f} before the first step.",
+        f"Mean prediction when a third to a half of the images are seen; {b['first_rays']:.2f} before any.",
     )
 
 

@@ -263,8 +263,8 @@ def _make_dataset(settings, folder, workers):
 def _train(args):
     from tqdm import tqdm
 
+    from crcore.recipe import read_recipe
     from crcore.release import train_model
-    from crcore.training import read_recipe
 
     recipe = read_recipe(args.recipe)
     release = Path("build") / "release"

@@ -7,8 +7,8 @@ from crcore.errors import InputError
 from crcore.labeling import LabelingConfig
 from crcore.loss_study import LossStudyConfig
 from crcore.paths import CONFIG, Build
+from crcore.recipe import Recipe
 from crcore.simulate.datasets import SimulationConfig
-from crcore.training import Recipe
 
 __all__ = ["Profile", "load_profile", "profile_names"]
 
@@ -44,7 +44,7 @@ class Profile:
     name : str
     simulation : crcore.simulate.datasets.SimulationConfig
     labeling : crcore.labeling.LabelingConfig
-    training : dict of str to crcore.training.Recipe
+    training : dict of str to crcore.recipe.Recipe
         The curves of Fig 5, by name.
     evaluation : EvaluationConfig
     loss_study : crcore.loss_study.LossStudyConfig

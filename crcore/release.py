@@ -127,7 +127,7 @@ def train_model(recipe, data, folder, *, command="", **options):
 
     Parameters
     ----------
-    recipe : crcore.training.Recipe
+    recipe : crcore.recipe.Recipe
     data : path-like
         With ``train/`` and ``valid/`` as `crcore.simulate.datasets.simulate_dataset` writes them.
     folder : path-like

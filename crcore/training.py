@@ -12,118 +12,21 @@ import logging
 import math
 import time
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from crcore import results
-from crcore.config import from_mapping, read_yaml
 from crcore.errors import InputError
 from crcore.losses import LOSSES
-from crcore.networks import NetworkConfig, build
+from crcore.networks import build
 from crcore.sampling import StampSource, ahead, epoch_indices
 
 #: the modules that decide what training gives: a checkpoint made by other code is not resumed
 _CODE = ("losses", "networks", "preprocess", "sampling", "training")
 
-SCHEDULES = ("plateau", "cosine")
-
-__all__ = ["Recipe", "fresh_network", "read_recipe", "train"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what a training run gives, apart from its data.
-
-    Attributes
-    ----------
-    network : crcore.networks.NetworkConfig
-        Architecture.
-    init : str
-        Fine-tune this model (section 6): a released model's name, a model's folder, or one of the
-        authors' as ``official:ground_imaging``. Empty: start from random weights.
-    data : str
-        Settings of the simulated data (`crcore.simulate.datasets.SimulationConfig`), a file beside the recipe.
-        ``crcore train`` simulates them where no folder with data is given.
-    input : {"counts", "noise"}
-        What the network sees, see `crcore.preprocess.prepare`.
-    loss : {"median_bce", "bce", "dice", "focal", "tversky"}
-        Training loss.
-    prior_bias : bool
-        Start with the output bias at the logarithm of the odds of a ray, so that the first epochs need not
-        find out how rare rays are.
-    alpha_epochs : int
-        Epochs in which α of the median-weighted loss grows from 0 to 1 (paper: 100).
-    stamp_px, batch : int
-        Side and number of the stamps of a mini-batch (paper: 1024, 10).
-    epochs, samples_per_epoch : int
-        Length of training. 0 samples are the paper's N/16 for N sequences.
-    lr : float
-        Adam's learning rate (paper: 0.001, 0.0001 for spectra).
-    head_lr_factor : float
-        The last convolution learns this many times faster. In short runs its bias, driven
-        down while almost nothing is a ray, would else not come back up in time.
-    schedule : {"plateau", "cosine"}
-        Divide the learning rate by ten where validation stands still, as the authors did by hand; or
-        let it fall like a cosine to a hundredth, for runs whose length is set beforehand.
-    patience : int
-        Validations without progress before a plateau's division.
-    validate_every : int
-        Epochs between validations.
-    validate_px : int
-        Side of the part of each validation exposure that is used.
-    freeze_epoch : int
-        Epoch from which batch normalisation's statistics are frozen; 0 never.
-    use_ignore : bool
-        Leave pixels that the labels ignore out of the loss. The paper keeps them, as
-        not a ray.
-    bf16 : bool
-        Compute convolutions in bfloat16 where the processor has it; elsewhere it would be emulated, eight times
-        slower than float32.
-    seed : int
-        Of weights and stamps.
-    """
-
-    network: NetworkConfig = NetworkConfig()
-    init: str = ""
-    data: str = ""
-    input: str = "noise"
-    loss: str = "median_bce"
-    prior_bias: bool = False
-    alpha_epochs: int = 100
-    stamp_px: int = 256
-    batch: int = 8
-    epochs: int = 100
-    samples_per_epoch: int = 0
-    lr: float = 1e-3
-    head_lr_factor: float = 1.0
-    schedule: str = "plateau"
-    patience: int = 8
-    validate_every: int = 1
-    validate_px: int = 512
-    freeze_epoch: int = 0
-    use_ignore: bool = False
-    bf16: bool = True
-    seed: int = 1
-
-    def __post_init__(self):
-        for name, known in (("loss", tuple(LOSSES)), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in known:
-                raise InputError(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
-        for name in ("batch", "epochs", "validate_every", "validate_px", "stamp_px"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)}: at least 1 is needed")
-        if self.stamp_px % 2**self.network.depth:
-            raise InputError(
-                f"stamp_px = {self.stamp_px}: must be a multiple of {2**self.network.depth} for this network"
-            )
-
-
-def read_recipe(path):
-    """Read a `Recipe` from YAML; raises `crcore.errors.InputError` for what it does not know."""
-    return from_mapping(Recipe, read_yaml(path), str(path))
+__all__ = ["fresh_network", "train"]
 
 
 def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, say=None, progress=None):
@@ -131,7 +34,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : crcore.recipe.Recipe
         What to do.
     train_paths, valid_paths : sequence of path-like
         Labelled sequences.
@@ -251,7 +154,7 @@ def fresh_network(recipe, cr_share):
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : crcore.recipe.Recipe
     cr_share : float
         Prior probability of a ray, for ``prior_bias``.
 

@@ -121,7 +121,7 @@ def save(folder, model, *, card, recipe=None):
     model : Model
     card : str
         Markdown for people: data, seconds, scores, limits, command.
-    recipe : crcore.training.Recipe, optional
+    recipe : crcore.recipe.Recipe, optional
         Saved as the effective configuration.
     """
     folder = Path(folder)

@@ -126,7 +126,7 @@ def tiny_dataset(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_recipe():
     from crcore.networks import NetworkConfig
-    from crcore.training import Recipe
+    from crcore.recipe import Recipe
 
     return Recipe(
         network=NetworkConfig(width=8), stamp_px=32, batch=2, epochs=4, samples_per_epoch=4, alpha_epochs=2, seed=3

@@ -7,9 +7,9 @@ from crcore.dataset import read_sequence
 from crcore.errors import InputError
 from crcore.labeling import SOURCE, LabelingConfig
 from crcore.networks import NetworkConfig, build
+from crcore.recipe import Recipe
 from crcore.release import labelled_files
 from crcore.simulate.datasets import SimulationConfig
-from crcore.training import Recipe
 
 RECIPE = Recipe(
     network=NetworkConfig(width=8), stamp_px=32, batch=2, epochs=5, samples_per_epoch=4, alpha_epochs=1, bf16=False

@@ -3,7 +3,7 @@ import pytest
 from crcore.config import from_mapping, read_yaml
 from crcore.errors import InputError
 from crcore.profiles import load_profile, profile_names
-from crcore.training import Recipe
+from crcore.recipe import Recipe
 
 
 def test_every_profile_reads():

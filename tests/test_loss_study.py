@@ -7,7 +7,7 @@ from crcore.errors import InputError
 from crcore.loss_study import LossStudyConfig, follow, ratios, telling_stamp
 from crcore.release import labelled_files
 
-CONFIG = LossStudyConfig(seeds=2, images=12, stamp_px=64, batch=4, width=8)
+CONFIG = LossStudyConfig(seeds=2, images=12, ratio_at=12, stamp_px=64, batch=4, width=8)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_both_losses_see_the_same_first_stamps_and_weights(rows):
 
 
 def test_ratio_at_the_start_is_that_of_the_first_steps(rows):
-    for row in ratios(rows):
+    for row in ratios(rows, 12, share=0.5):
         first = [r for r in rows if r["images"] == 0 and r["loss"] == row["loss"]]
         assert row["start"] == pytest.approx(np.mean([r["other_loss"] / r["cr_loss"] for r in first]))
         assert row["start_low"] <= row["start"] <= row["start_high"]
@@ -44,13 +44,15 @@ def test_ratio_at_the_end_is_over_the_last_images():
         {"loss": "bce", "seed": 1, "images": k, "cr_loss": 1.0, "other_loss": 100.0 if k < 9 else 5.0}
         for k in range(10)
     ]
-    (row,) = ratios(steps)
+    (row,) = ratios(steps, 10, share=0.1)
     assert (row["start"], row["end"]) == (100.0, 5.0)
 
 
 def test_a_study_of_no_images_is_refused():
     with pytest.raises(InputError, match="at least 1"):
         dataclasses.replace(CONFIG, images=0)
+    with pytest.raises(InputError, match="ratio_at = 13 comes after the 12 images"):
+        dataclasses.replace(CONFIG, ratio_at=13)
 
 
 def test_telling_stamp_has_rays_and_sources(tiny_dataset):

@@ -11,10 +11,11 @@ import torch
 
 from crcore.errors import InputError
 from crcore.networks import NetworkConfig
+from crcore.recipe import Recipe, read_recipe
 from crcore.release import labelled_files, train_model
 from crcore.results import read_rows
 from crcore.sampling import StampSource, ahead, epoch_indices
-from crcore.training import Recipe, read_recipe, train
+from crcore.training import train
 from crcore.zoo import load, load_official
 
 
@@ -43,7 +44,8 @@ SCRIPT = """
 import sys
 from crcore.networks import NetworkConfig
 from crcore.release import labelled_files
-from crcore.training import Recipe, train
+from crcore.recipe import Recipe
+from crcore.training import train
 recipe = Recipe(network=NetworkConfig(width=8), stamp_px=32, batch=2, epochs=40, samples_per_epoch=4, alpha_epochs=2)
 train(recipe, labelled_files(sys.argv[1], "train"), labelled_files(sys.argv[1], "valid"), sys.argv[2],
       say=lambda line: print(line, flush=True))
