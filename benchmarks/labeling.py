@@ -25,8 +25,9 @@ from crcore.dataset import find_reference, read_sequence, write_frame
 from crcore.frame import Frame
 from crcore.instruments import CAMERAS, LCO
 from crcore.label_batch import label_batch
+from crcore.label_files import label_files
 from crcore.label_quality import agreement
-from crcore.labeling import LabelingConfig, label_files, label_sequence
+from crcore.labeling import LabelingConfig, label_sequence
 from crcore.paths import user_data
 from crcore.sequences import find_sequences
 from crcore.simulate.datasets import SimulationConfig, simulate_dataset

@@ -8,7 +8,7 @@ from crcore import results
 from crcore.dataset import assign_splits, read_sequence, sha256
 from crcore.errors import InputError
 from crcore.label_batch import MANIFEST, label_batch
-from crcore.labeling import label_files
+from crcore.label_files import label_files
 from crcore.release import labelled_files
 from crcore.review import decide
 
