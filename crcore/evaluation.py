@@ -132,7 +132,7 @@ class _ScrappyByClass:
         return self._by_objlim[paper_objlim(frame.header.get("TELID", ""))](frame)
 
 
-def evaluate(detectors, sets, *, progress=None):
+def evaluate(detectors, sets, *, progress=None, keep=None):
     """Score every detector on every set against its labels, pixel by pixel.
 
     Pixels that the labels ignore do not count. Where the truth is known (simulation), or
@@ -146,6 +146,9 @@ def evaluate(detectors, sets, *, progress=None):
     sets : sequence of TestSet
     progress : callable, optional
         Wraps the list of jobs, as ``tqdm`` does.
+    keep : dict, optional
+        Gets the masks of the first exposure of each sequence, for `discrepancy_panels`: path to detector's
+        name to mask.
 
     Returns
     -------
@@ -169,6 +172,8 @@ def evaluate(detectors, sets, *, progress=None):
             for name, detector in detectors.items():
                 detection = detector(frame)
                 thresholds[name] = detection.threshold
+                if keep is not None and i == 0:
+                    keep.setdefault(path, {})[name] = np.packbits(detection.mask, axis=1)
                 prob = np.where(detection.not_evaluated, 0, detection.prob)  # not looked at: not found
                 for yardstick, (truth, use) in yardsticks.items():
                     scores.setdefault((name, test_set.name, yardstick), PixelScores()).add(prob, truth, use)
@@ -252,10 +257,18 @@ def curve_rows(scores, *, points=300):
     return rows
 
 
-def discrepancy_panels(detectors, sets, *, size=48):
+def discrepancy_panels(kept, sets, *, size=48):
     """One stamp of each set: that on which the detectors' masks are wrong most often in all.
 
     The first exposure of each sequence is looked at; a detector's own threshold makes its mask.
+
+    Parameters
+    ----------
+    kept : dict
+        What `evaluate` has kept.
+    sets : sequence of TestSet
+    size : int, optional
+        Side of a stamp in pixels.
 
     Returns
     -------
@@ -268,7 +281,8 @@ def discrepancy_panels(detectors, sets, *, size=48):
         for path in test_set.paths:
             sequence = read_sequence(path)
             truth, use = sequence.cr[0] > 0, sequence.ignore[0] == 0
-            masks = {name: detector(sequence.frame(0)).mask for name, detector in detectors.items()}
+            packed = kept[path].items()
+            masks = {name: np.unpackbits(m, axis=1, count=truth.shape[1]).astype(bool) for name, m in packed}
             wrong = sum(((mask != truth) & use).astype(np.float32) for mask in masks.values())
             side = min(size, *truth.shape)
             density = ndimage.uniform_filter(wrong, side, mode="constant") * side**2
