@@ -25,6 +25,9 @@ from crcore.networks import NetworkConfig, build
 from crcore.preprocess import prepare
 from crcore.zoo import load_official
 
+#: address space that a step may take on this machine, GB
+LIMIT_GB = 21
+
 
 def head(*cells):
     print()
@@ -140,11 +143,12 @@ def memory():
     for name in ("_our_step", "_released_step"):
         code = (
             f"import sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r})\n"
-            f"import resource, training\ntraining.{name}()(*training._batch(10, 1024))\n"
+            f"import resource, training\nresource.setrlimit(resource.RLIMIT_AS, ({LIMIT_GB * 10**9},) * 2)\n"
+            f"training.{name}()(*training._batch(10, 1024))\n"
             "print(f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f}')"
         )
         done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-        told = done.stdout.strip().splitlines()[-1] if done.returncode == 0 else f"ended with status {done.returncode}"
+        told = done.stdout.strip().splitlines()[-1] if done.returncode == 0 else f"more than {LIMIT_GB}"
         line("ours" if "our" in name else "released", told)
 
 
