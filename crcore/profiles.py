@@ -32,7 +32,7 @@ class EvaluationConfig:
     sigclip_steps: int = 10
     max_real_sequences: int = 0
     min_real_exposure_s: float = 5.0
-    retrained: tuple[str, ...] = ("Cosmic-CoNN", "Cosmic-CoNN, counts", "deepCR")
+    retrained: tuple[str, ...] = ("Cosmic-CoNN", "Cosmic-CoNN, prior bias", "deepCR")
 
 
 @dataclass(frozen=True)
