@@ -53,7 +53,7 @@ for notebook, (needs, settings, looks) in NOTEBOOKS.items():
         input:
             notebook=f"notebooks/{notebook}.ipynb",
             code=CODE,
-            claims=["data/claims.csv"] if notebook == "12_ledger" else [],
+            claims=["data/claims.csv", "config/paper.yaml", "config/recipes/NRES.yaml"] if notebook == "12_ledger" else [],
             grid=sorted(map(str, Path("data/results").glob("ablation.*"))) if notebook == "05_ablation" else [],
             needs=[result(n) for n in needs],
         output:

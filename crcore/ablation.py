@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from crcore import results, zoo
 from crcore.batch import run_jobs
 from crcore.config import from_mapping, read_yaml
-from crcore.dataset import read_sequence
+from crcore.dataset import read_sequence, sha256
 from crcore.detection import NetworkDetector
 from crcore.errors import InputError
 from crcore.evaluation import TestSet, evaluate
@@ -26,7 +26,7 @@ from crcore.labeling import SOURCE, LabelingConfig
 from crcore.recipe import Recipe
 from crcore.release import labelled_files
 from crcore.simulate.datasets import SimulationConfig, simulate_dataset
-from crcore.training import train
+from crcore.training import train, training_seconds
 
 __all__ = [
     "Grid",
@@ -39,6 +39,12 @@ __all__ = [
     "summarise",
     "variant",
 ]
+
+#: the modules that decide what a finished run is
+_CODE = (
+    *("dataset", "detection", "evaluation", "losses", "metrics", "networks", "preprocess", "recipe", "sampling"),
+    *("tiling", "training"),
+)
 
 #: the Dice score whose epoch Table 3 gives
 PAPER_DICE = 0.85
@@ -70,6 +76,18 @@ class Grid:
     factors: dict = field(default_factory=dict)
     seeds: int = 3
     tiles_px: tuple[int, ...] = (1024,)
+
+    def __post_init__(self):
+        known = {f.name for f in dataclasses.fields(Recipe)} | {"norm"}
+        for name, values in self.factors.items():
+            if name not in known:
+                raise InputError(f"factors: {name!r} is no setting of a recipe: known are {', '.join(sorted(known))}")
+            if not isinstance(values, list | tuple) or not values:
+                raise InputError(f"factors: {name} = {values!r}: a list of values is needed")
+        if "stamp_px" in self.factors and not self.recipe.samples_per_epoch:
+            raise InputError(
+                "factors: stamp_px needs the recipe's samples_per_epoch, so that variants see equal pixels"
+            )
 
     def variants(self):
         """All combinations as dictionaries of settings, with their recipes (without seeds)."""
@@ -158,18 +176,28 @@ def _run_one(settings, recipe, folder, tiles_px):
     """One run: what a worker does."""
     import torch
 
-    torch.set_num_threads(1)
     folder = Path(folder)
+    data = folder / "data"
     name = "-".join(str(v) for v in settings.values()) + f"-{recipe.seed}"
     done = folder / "runs" / f"{name}.json"
-    state = repr((recipe, tiles_px, results.code_hash("training", "losses", "networks", "sampling")))
+    state = repr((recipe, tiles_px, sha256(data / "manifest.csv"), results.code_hash(*_CODE)))
     if done.exists() and results.read_json(done)["state"] == state:
         return results.read_json(done)["rows"]
-    begun = time.monotonic()
-    data = folder / "data"
-    training, validation = labelled_files(data, "train"), labelled_files(data, "valid")
-    network, log = train(recipe, training, validation, folder / "training" / name)
-    seconds = time.monotonic() - begun
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one process a core
+    try:
+        training, validation = labelled_files(data, "train"), labelled_files(data, "valid")
+        network, log = train(recipe, training, validation, folder / "training" / name)
+        rows = _score(settings, recipe, network, log, data, tiles_px, training_seconds(folder / "training" / name))
+    finally:
+        torch.set_num_threads(threads)
+    results.write_json(done, {"state": state, "rows": rows, "log": log})
+    return rows
+
+
+def _score(settings, recipe, network, log, data, tiles_px, seconds):
+    """Rows of one trained network: every test set in every tile."""
+    name = "-".join(str(v) for v in settings.values())
     model = zoo.Model(name, network, recipe.network, recipe.input)
     sets = {}
     for row in results.read_rows(data / "manifest.csv"):
@@ -187,7 +215,6 @@ def _run_one(settings, recipe, folder, tiles_px):
             for row in scored
             if row["against"] == "labels"
         ]  # fmt: skip
-    results.write_json(done, {"state": state, "rows": rows, "log": log})
     return rows
 
 
@@ -219,38 +246,52 @@ def summarise(rows, by, value):
 def effects(rows, value="precision_at_95%"):
     """What each factor of a grid does on each test set: differences between runs that agree in everything else.
 
+    Runs of one seed share weights, stamps and test frames, so differences are averaged within a seed first, and
+    the error is that over seeds.
+
     Parameters
     ----------
     rows : list of dict
-        From `run_grid`, with two values of each factor.
+        From `run_grid`.
     value : str, optional
         Column that is compared.
 
     Returns
     -------
     dict
-        ``"norm: group - batch"`` and so on (``tile_px`` too: largest less smallest) to the test set to ``mean``,
-        ``error`` (standard error over pairs) and ``pairs``. Training factors are compared in the largest tile.
+        ``"norm: group - batch"`` and so on (first value less last; ``tile_px``: largest less smallest) to the test set
+        to ``mean``, ``error`` (95 % half width, Student's t over seeds) and ``seeds``. Training factors are
+        compared in the largest tile. The set ``"unseen less LCO"`` is the mean over the other cameras less LCO's.
     """
-    largest = max(row["tile_px"] for row in rows)
+    settings = [k for k in rows[0] if k in ("stamp_px", "norm", "loss", "tile_px")]
+    tiles = [row["tile_px"] for row in rows]
     found = {}
-    for factor in ("stamp_px", "norm", "loss", "tile_px"):
+    for factor in settings:
         values = list(dict.fromkeys(row[factor] for row in rows))
-        a, b = (max(values), min(values)) if factor == "tile_px" else (values[0], values[-1])
-        used = [r for r in rows if factor == "tile_px" or r["tile_px"] == largest]
-        others = [k for k in ("stamp_px", "norm", "loss", "seed", "set", "tile_px") if k != factor]
-        table = {(r[factor], *(r[k] for k in others)): r[value] for r in used}
-        for name in dict.fromkeys(row["set"] for row in rows):
-            keys = [key[1:] for key in table if key[0] == a and name in key]
-            pairs = np.array([table[(a, *key)] - table[(b, *key)] for key in keys if (b, *key) in table])
-            if not len(pairs):
-                continue
-            found.setdefault(f"{factor}: {a} - {b}", {})[name] = {
-                "mean": float(pairs.mean()),
-                "error": float(pairs.std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else float("nan"),
-                "pairs": len(pairs),
-            }
+        a, b = (max(tiles), min(tiles)) if factor == "tile_px" else (values[0], values[-1])
+        if a == b:
+            continue
+        used = [row for row in rows if factor == "tile_px" or row["tile_px"] == max(tiles)]
+        others = [k for k in settings if k != factor]
+        table = {(r[factor], r["set"], r["seed"], *(r[k] for k in others)): r[value] for r in used}
+        by_set = {}
+        for (level, name, seed, *rest), measured in table.items():
+            if level == a and (b, name, seed, *rest) in table:
+                by_set.setdefault(name, {}).setdefault(seed, []).append(measured - table[b, name, seed, *rest])
+        means = {name: np.array([np.mean(d) for _, d in sorted(seeds.items())]) for name, seeds in by_set.items()}
+        lco = next((name for name in means if name.startswith("LCO")), None)
+        unseen = [means[name] for name in means if name != lco]
+        if lco is not None and unseen:
+            means["unseen less LCO"] = np.mean(unseen, axis=0) - means[lco]
+        found[f"{factor}: {a} - {b}"] = {name: _interval(values) for name, values in means.items()}
     return found
+
+
+def _interval(values):
+    """Mean of a number a seed, and its 95 % half width."""
+    n = len(values)
+    error = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("inf")
+    return {"mean": float(values.mean()), "error": error, "seeds": n}
 
 
 def recall_by_distance(models, paths, near_px=5, far_px=20):

@@ -274,7 +274,11 @@ def open_cached(path, how):
     cache = path.parent.parent / "cache" / path.stem / how
     stamp = cache / "stamp.json"
     status = path.stat()
-    state = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "code": results.code_hash("preprocess")}
+    state = {
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "code": results.code_hash("dataset", "labeling", "preprocess", "sources"),
+    }
     if not stamp.exists() or results.read_json(stamp) != state:
         sequence = read_sequence(path)
         none = (sequence.ignore & NO_DATA) > 0

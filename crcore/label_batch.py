@@ -175,8 +175,12 @@ def label_run(paths, output, name, config, gain, read_noise, sheets, reference, 
     Each chip of a mosaic is labelled by itself; a chip that cannot be does not hide the others.
     """
     begun = time.monotonic()
-    known = None if reference is None else lambda path: find_reference(reference, path.name)
     extensions = science_extensions(paths[0])
+    if len(extensions) == 1:
+        extensions = [None]  # each file says itself where its image is
+    # a reference mask is of one image: nothing says of which chip of a mosaic
+    whole = reference is not None and len(extensions) == 1
+    known = (lambda path: find_reference(reference, path.name)) if whole else None
     rows, failed = [], []
     for chip, ext in enumerate(extensions, 1):
         label = name if len(extensions) == 1 else f"{name}-chip{chip}"

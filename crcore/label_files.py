@@ -33,8 +33,9 @@ def label_files(groups, config=LabelingConfig(), *, reference=None):  # noqa: B0
             yield paths, error
             continue
         for ext in extensions:
+            one = len(extensions) == 1  # each file says itself where its image is; a reference is of one image
             try:
-                frames, known = read_run(paths, ext=ext, reference=reference)
+                frames, known = read_run(paths, ext=None if one else ext, reference=reference if one else None)
                 yield paths, label_sequence(frames, config, truth=known)
             except InputError as error:
                 yield paths, error

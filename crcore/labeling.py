@@ -50,7 +50,8 @@ class LabelingConfig:
     source_score, source_min_pixels : float, int
         SEP's threshold (in background RMS) and smallest source on the median frame.
     released : bool
-        Noise as the released pipeline has it (see `crcore.deviation.deviation_score`).
+        As in the released pipeline: its noise (see `crcore.deviation.deviation_score`), and dim pixels near a ray
+        that hang together with no seed are labelled too.
     reject : bool
         Apply the rules of `crcore.rejection`.
     """

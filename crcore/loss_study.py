@@ -156,7 +156,7 @@ def ratios(rows, at, share=0.2):
         start, end = [], []
         for seed in sorted({row["seed"] for row in rows if row["loss"] == loss}):
             mine = [row for row in rows if (row["loss"], row["seed"]) == (loss, seed)]
-            tail = [row for row in mine if (1 - share) * at <= row["images"] < at]
+            tail = [row for row in mine if (1 - share) * at <= row["images"] < at] or [mine[-1]]
             start.append(mine[0]["other_loss"] / max(mine[0]["cr_loss"], 1e-30))
             end.append(sum(r["other_loss"] for r in tail) / max(sum(r["cr_loss"] for r in tail), 1e-30))
         found = {"loss": loss, "seeds": len(start)}

@@ -39,6 +39,11 @@ class NetworkConfig:
     norm: str = "group"
     groups: int = 8
 
+    def __post_init__(self):
+        if self.architecture == "deepcr":  # what deepCR is, whatever was asked for
+            object.__setattr__(self, "depth", 1)
+            object.__setattr__(self, "norm", "none" if self.norm == "none" else "batch")
+
 
 def build(config):
     """Make the network that a `NetworkConfig` describes, with fresh weights.
@@ -54,7 +59,7 @@ def build(config):
     if architecture == "cosmic-conn":
         return CosmicConnUNet(**settings)
     if architecture == "deepcr":
-        return DeepCRUNet(width=config.width, norm="none" if config.norm == "none" else "batch")
+        return DeepCRUNet(width=config.width, norm=config.norm)
     raise InputError(f"network architecture {architecture!r} is unknown: use 'cosmic-conn' or 'deepcr'")
 
 

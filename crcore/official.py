@@ -2,7 +2,8 @@
 
 Only numbers are read, from the packages as they are installed beside this one (``cosmic-conn`` is
 GPL-3, ``deepCR`` BSD-3): none of their code runs, and none of it is here. The outputs are those of
-the released networks to 1e-5 (benchmarks/parity.py), so that their behaviour can be studied, tiled
+the released networks (``benchmarks/training.py parity``: 1e-6 in float64; in float32 the order of sums shows, up
+to 3e-5), so that their behaviour can be studied, tiled
 exactly and fine-tuned.
 """
 

@@ -26,7 +26,7 @@ class Recipe:
     data : str
         Settings of the simulated data (`crcore.simulate.datasets.SimulationConfig`), a file beside the recipe.
         ``crcore train`` simulates them where no folder with data is given.
-    input : {"counts", "noise"}
+    input : {"noise", "counts", "raw", "standard"}
         What the network sees, see `crcore.preprocess.prepare`.
     loss : {"median_bce", "bce", "dice", "focal", "tversky"}
         Training loss.
@@ -59,7 +59,7 @@ class Recipe:
         Leave pixels that the labels ignore out of the loss. The paper keeps them, as
         not a ray.
     bf16 : bool
-        Compute convolutions in bfloat16 where the processor has it; elsewhere it would be emulated, eight times
+        Compute convolutions in bfloat16 where the processor has it; elsewhere it would be emulated, far
         slower than float32.
     seed : int
         Of weights and stamps.

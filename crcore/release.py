@@ -15,6 +15,12 @@ from crcore.training import train
 
 __all__ = ["best_threshold", "calibrate", "labelled_files", "train_model"]
 
+#: what a card says of normalisation over a tile
+_TILES = dict.fromkeys(
+    ("group", "instance"),
+    "Normalisation takes its mean over a tile, so\nprobabilities change a little with the tile. ",
+)
+
 _CANDIDATES = np.round(np.concatenate([np.geomspace(0.001, 0.1, 13), np.linspace(0.15, 0.95, 17)]), 4)
 
 
@@ -172,8 +178,7 @@ Probabilities are calibrated on validation data (Platt scaling, inside the last 
 - {ties:.0%} of the ray pixels share the highest probability, {top:.3f}: above it no threshold tells them apart.
 
 Limits: sources' rims are ignored in training labels, as in the paper,
-so rays on top of sources are not expected to be found. Group normalisation takes its mean over a tile, so
-probabilities change a little with the tile. License: BSD-3-Clause.
+so rays on top of sources are not expected to be found. {_TILES.get(recipe.network.norm, "")}License: BSD-3-Clause.
 """
     zoo.save(folder, model, card=card, recipe=recipe)
     return model

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -76,10 +77,12 @@ class StampSource:
         if not paths:
             raise InputError("no labelled sequences to draw stamps from: simulate or label some first")
         self.stamp_px = stamp_px
-        self._items = []
+        self._boxes = []
+        # Each map holds a file open, and systems allow some hundreds: those used last stay.
+        self._arrays = lru_cache(maxsize=40)(lambda index: open_cached(paths[index], how))
         rays = pixels = 0
-        for path in paths:
-            arrays = open_cached(path, how)
+        for index, path in enumerate(paths):
+            arrays = self._arrays(index)
             rows, columns = box = _labelled_box(arrays["ignore"][0])
             height, width = rows.stop - rows.start, columns.stop - columns.start
             if min(height, width) < stamp_px:
@@ -89,13 +92,13 @@ class StampSource:
                 )
             rays += int(arrays["cr"].sum())
             pixels += len(arrays["cr"]) * height * width
-            self._items.append((arrays, box))
+            self._boxes.append(box)
         if rays == 0:
             raise InputError(f"no cosmic ray is labelled in {len(paths)} sequences: nothing can be learnt from them")
         self.cr_share = rays / pixels
 
     def __len__(self):
-        return len(self._items)
+        return len(self._boxes)
 
     def draw(self, indices, rngs):
         """One random stamp of a random exposure of each sequence in ``indices``, as `Stamps`.
@@ -107,15 +110,16 @@ class StampSource:
         rngs : sequence of numpy.random.Generator
             One for each stamp, so that it does not matter who draws the others.
         """
-        return _gather([self._cut(*self._items[i], rng) for i, rng in zip(indices, rngs, strict=True)])
+        return _gather([self._cut(int(i), rng) for i, rng in zip(indices, rngs, strict=True)])
 
     def whole(self, index, exposure, crop_px=None):
         """The labelled part of one exposure (its first ``crop_px`` rows and columns), for validation, as `Stamps`."""
-        arrays, box = self._items[index]
+        box = self._boxes[index]
         window = tuple(slice(s.start, s.stop if crop_px is None else min(s.start + crop_px, s.stop)) for s in box)
-        return _gather([_window(arrays, exposure, window)])
+        return _gather([_window(self._arrays(index), exposure, window)])
 
-    def _cut(self, arrays, box, rng):
+    def _cut(self, index, rng):
+        arrays, box = self._arrays(index), self._boxes[index]
         exposure = rng.integers(len(arrays["inputs"]))
         corner = [rng.integers(s.start, s.stop - self.stamp_px + 1) for s in box]
         window = tuple(slice(start, start + self.stamp_px) for start in corner)

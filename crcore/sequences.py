@@ -110,13 +110,20 @@ def night_of(header):
     so that no night is parted at midnight. Without a longitude, Greenwich's stands in.
     """
     if "DAY-OBS" in header:
-        return str(header["DAY-OBS"])
+        return str(header["DAY-OBS"]).replace("-", "")
     began = _time(header)
     if began is None:
         return str(header.get("DATE-OBS", ""))[:10].replace("-", "")
-    longitude = next((header[k] for k in _LONGITUDES if _is_number(header.get(k))), 0.0)
+    longitude = next((_degrees(header[k]) for k in _LONGITUDES if k in header), 0.0)
     local = Time(began / 86400 + ((longitude + 180) % 360 - 180) / 360 - 0.5, format="mjd", scale="utc")
     return local.strftime("%Y%m%d")
+
+
+def _degrees(value):
+    """Degrees of a number or of ``d:m:s``; 0 for what is neither."""
+    with contextlib.suppress(Exception):  # astropy raises several kinds for what is no angle
+        return Angle(value, unit=units.deg).deg
+    return 0.0
 
 
 def _unusable(header, min_exposure_s):

@@ -24,9 +24,9 @@ from crcore.networks import build
 from crcore.sampling import StampSource, ahead, epoch_indices
 
 #: the modules that decide what training gives: a checkpoint made by other code is not resumed
-_CODE = ("losses", "networks", "preprocess", "sampling", "training")
+_CODE = ("dataset", "labeling", "losses", "networks", "preprocess", "recipe", "sampling", "sources", "training")
 
-__all__ = ["fresh_network", "train"]
+__all__ = ["fresh_network", "train", "training_seconds"]
 
 
 def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, say=None, progress=None):
@@ -45,7 +45,8 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
         that does not fit; False refuses to overwrite any.
     devices : int, optional
         Processes (without a GPU) or GPUs that share each mini-batch; the loss is that of one. Started
-        from a script, since each process runs it.
+        from a script, since each process runs it. Not for what sees a whole batch at once: batch
+        normalisation, Dice, Tversky.
     say : callable, optional
         Called with one line of progress after each validation.
     progress : callable, optional
@@ -73,15 +74,17 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     optimizer = _optimizer(network, recipe)
     schedule = _schedule(optimizer, recipe)
     state = {"epoch": 0, "log": [], "best": -np.inf, "best_weights": None, "seconds": 0.0}
-    key = _key(recipe, [*train_paths, *valid_paths])
+    key = _key(recipe, [*train_paths, *valid_paths], network)
     saved = _load(folder / "checkpoint.pt", key, resume)
-    if saved is not None:
+    model, optimizer = fabric.setup(network, optimizer)
+    if saved is not None:  # after the weights have moved to their device, or Adam's moments would stay behind
         network.load_state_dict(saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
         state = saved["state"]
-    model, optimizer = fabric.setup(network, optimizer)
-    bar = progress(total=recipe.epochs * samples, initial=state["epoch"] * samples, unit="stamp") if progress else None
+    bar = None
+    if progress and fabric.is_global_zero:
+        bar = progress(total=recipe.epochs * samples, initial=state["epoch"] * samples, unit="stamp")
     begun = time.monotonic() - state["seconds"]
     for epoch in range(state["epoch"], recipe.epochs):
         alpha = min(epoch / recipe.alpha_epochs, 1.0) if recipe.alpha_epochs else 1.0
@@ -92,11 +95,11 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
             losses.append(_step(fabric, model, optimizer, stamps, recipe, alpha, folder))
             if bar is not None:
                 bar.update(min(recipe.batch, samples - start))
+        lr = optimizer.param_groups[0]["lr"]
         if recipe.schedule == "cosine":
             schedule.step()
         state["epoch"] = epoch + 1
         if state["epoch"] % recipe.validate_every == 0 or state["epoch"] == recipe.epochs:
-            lr = optimizer.param_groups[0]["lr"]
             row = {"epoch": epoch + 1, "stamps": (epoch + 1) * samples, "lr": lr, "alpha": alpha}
             row |= {"mpixel": row["stamps"] * recipe.stamp_px**2 / 1e6, "train_loss": float(np.mean(losses))}
             row |= _validate(fabric, network, valid, recipe)
@@ -112,9 +115,18 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
                 results.write_rows(folder / "log.csv", state["log"])
             if say and fabric.is_global_zero:
                 say(_line(row, recipe, state["seconds"]))
+    if bar is not None:
+        bar.close()
+    if state["best_weights"] is None:
+        raise InputError(f"{folder}: no validation gave a number: lower lr or check the validation data")
     network.load_state_dict(state["best_weights"])
     network.to("cpu").eval()
     return network, state["log"]
+
+
+def training_seconds(folder):
+    """Seconds that the run in ``folder`` has trained, those before it was killed included."""
+    return torch.load(Path(folder) / "checkpoint.pt", weights_only=True, map_location="cpu")["state"]["seconds"]
 
 
 def _line(row, recipe, seconds):
@@ -129,6 +141,10 @@ def _fabric(recipe, samples, devices):
     """Where and how precisely to compute; starts the other processes where there are several."""
     from lightning_fabric import Fabric  # takes a second, which no other command should wait for
 
+    if devices > 1 and (recipe.network.norm == "batch" or recipe.loss in ("dice", "tversky")):
+        raise InputError(
+            f"{devices} devices: batch normalisation and the losses dice and tversky see a whole batch at once: use one"
+        )
     if recipe.batch % devices or samples % devices:
         raise InputError(f"{devices} devices: must divide the batch of {recipe.batch} and the {samples} of an epoch")
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
@@ -273,11 +289,14 @@ def _validate(fabric, network, valid, recipe):
     return {"valid_loss": loss / max(pixels, 1), "dice": (overlap + 1) / (total + 1)}
 
 
-def _key(recipe, paths):
+def _key(recipe, paths, network):
     """What a checkpoint must agree in to be resumed, part by part."""
     data = hashlib.sha256()
     for path in paths:
         data.update(Path(path).read_bytes())
+    if recipe.init:
+        for tensor in network.state_dict().values():
+            data.update(tensor.numpy().tobytes())
     settings = dataclasses.asdict(recipe)
     network = settings.pop("network")
     return {

@@ -60,9 +60,32 @@ def grid_rows():
 def test_effects_are_differences_of_runs_that_agree_in_all_else():
     found = effects([*grid_rows(), *[r | {"stamp_px": 64, "loss": "dice"} for r in grid_rows()]])
     norm = found["norm: group - batch"]
-    assert norm["LCO"] == pytest.approx({"mean": 0.1, "error": 0.0, "pairs": 6})
+    assert norm["LCO"] == pytest.approx({"mean": 0.1, "error": 0.0, "seeds": 3})
     assert norm["Gemini"]["mean"] == pytest.approx(0.3)
+    assert norm["unseen less LCO"]["mean"] == pytest.approx(0.2)
     assert found["tile_px: 1024 - 64"]["LCO"]["mean"] == pytest.approx(0.025)
+
+
+def test_error_of_an_effect_is_students_over_seeds():
+    rows = [
+        r | {"precision_at_95%": r["precision_at_95%"] + 0.01 * r["seed"] * (r["norm"] == "group")} for r in grid_rows()
+    ]
+    effect = effects(rows)["norm: group - batch"]["LCO"]
+    assert effect["mean"] == pytest.approx(0.12)
+    assert effect["error"] == pytest.approx(4.303 * 0.01 / np.sqrt(3), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("factors", "said"),
+    [
+        ({"nrm": [1]}, "'nrm' is no setting"),
+        ({"norm": "group"}, "a list of values"),
+        ({"stamp_px": [64]}, "equal pixels"),
+    ],
+)
+def test_factors_that_cannot_be_are_refused(factors, said):
+    with pytest.raises(InputError, match=said):
+        Grid(SimulationConfig(), factors=factors)
 
 
 def test_summary_is_mean_and_range_over_seeds():
@@ -102,7 +125,7 @@ def test_batch_normalisation_does_not_depend_on_the_tile(ran):
 
 def test_finished_runs_are_kept(ran, monkeypatch):
     folder, grid, rows, _ = ran
-    monkeypatch.setattr(ablation, "train", None)
+    monkeypatch.setattr(ablation, "train", None)  # would fail if it were called
     again = run_grid(grid, folder, workers=1, say=lambda line: None)
     assert [r["average_precision"] for r in again] == [r["average_precision"] for r in rows]
 
@@ -111,7 +134,7 @@ def test_a_run_that_fails_is_named_after_the_others_are_done(ran, monkeypatch):
     folder, grid, _, _ = ran
     broken = Grid(grid.simulation, grid.labeling, RECIPE, {"norm": ["group", "layer"]}, seeds=1, tiles_px=(32, 96))
     said = []
-    with pytest.raises(InputError, match="1 of 2 runs failed, the first: {'norm': 'layer'}, seed 1"):
+    with pytest.raises(InputError, match=r"1 of 2 runs failed, the first: \{'norm': 'layer'\}, seed 1"):
         run_grid(broken, folder, workers=1, say=said.append)
     assert len(said) == 2
 
@@ -137,6 +160,13 @@ def test_recall_is_told_apart_by_distance_to_sources(tiny_dataset):
     sequences = [read_sequence(path) for path in paths]
     rays = sum(int(((s.cr > 0) & (s.ignore == 0)).sum()) for s in sequences)
     assert any((s.ignore & SOURCE).any() for s in sequences)
+    near = 0
+    for s in sequences:
+        for cr, ignore in zip(s.cr, s.ignore, strict=True):
+            y, x = np.nonzero((ignore & SOURCE) > 0)
+            for v, u in np.argwhere((cr > 0) & (ignore == 0)):
+                near += bool(len(y)) and bool(np.hypot(y - v, x - u).min() <= 10)
+    assert found["sure"]["pixels_near"] == near > 0
     assert 0.9 * rays <= found["sure"]["pixels_near"] + found["sure"]["pixels_far"] <= rays
     assert found["sure"]["far"] == 1.0
     assert found["never"]["near"] == found["never"]["far"] == 0.0

@@ -300,6 +300,8 @@ def test_truncated_compressed_file_is_rejected_and_hides_nothing(tmp_path, kept)
         ({"DATE-OBS": "2019-03-26T18:30:00", "LONGITUD": 149.07}, "20190326"),  # lies within its night
         ({"DATE-OBS": "2019-03-26T05:30:00", "LONGITUD": 204.5}, "20190325"),  # Hawaii, east of Greenwich
         ({"DATE-OBS": "2019-03-27T04:00:00"}, "20190326"),
+        ({"DAY-OBS": "2019-03-26"}, "20190326"),
+        ({"DATE-OBS": "2019-03-26T12:30:00", "SITELONG": "-121:38:12"}, "20190325"),  # California, before dawn
         ({"DATE-OBS": "2019-03-26"}, "20190326"),
         ({}, ""),
     ],
