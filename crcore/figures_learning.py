@@ -144,13 +144,14 @@ def ablation_grid(summary, *, sets, title=""):
     Parameters
     ----------
     summary : list of dict
-        From `crcore.ablation.summarise` by ``variant``, ``tile_px`` and ``set``.
+        From `crcore.ablation.summarise` by ``variant``, ``tile_px`` and ``set``; the largest tile holds whole frames.
     sets : sequence of str
         Panels, in order.
     title : str, optional
     """
     variants = list(dict.fromkeys(row["variant"] for row in summary))
     tiles = sorted({row["tile_px"] for row in summary})
+    labels = {tile: "whole frames" if tile == tiles[-1] else f"tiles of {tile}" for tile in tiles}
     figure = Figure(figsize=(3.4 * len(sets) + 1.5, 0.34 * len(variants) + 1.6), layout="constrained")
     axes = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
     for axis, name in zip(axes, sets, strict=True):
@@ -160,7 +161,7 @@ def ablation_grid(summary, *, sets, title=""):
             mean = 100 * np.array([row["mean"] for row in mine.values()])
             low = mean - 100 * np.array([row["low"] for row in mine.values()])
             high = 100 * np.array([row["high"] for row in mine.values()]) - mean
-            axis.errorbar(mean, y, xerr=[low, high], fmt=marker, ms=4, color=color, lw=1, label=f"tiles of {tile}")
+            axis.errorbar(mean, y, xerr=[low, high], fmt=marker, ms=4, color=color, lw=1, label=labels[tile])
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("precision at 95% recall, %")
         axis.grid(alpha=0.3)

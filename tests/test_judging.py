@@ -146,6 +146,10 @@ def near(dice_near, dice_far, pixels=500):
     }
 
 
+def epochs(baseline, bn, deepcr):
+    return ablation(epochs={"Cosmic-CoNN": baseline, "Cosmic-CoNN BN": bn, "deepCR": deepcr})
+
+
 def training(dice=0.6):
     return {"freeze_epoch": {"Cosmic-CoNN BN": 16, "deepCR": 16}, "best_dice": {"Cosmic-CoNN": dice}}
 
