@@ -56,8 +56,8 @@ class Recipe:
     freeze_epoch : int
         Epoch from which batch normalisation's statistics are frozen; 0 never.
     use_ignore : bool
-        Leave pixels that the labels ignore out of the loss. The paper keeps them, as
-        not a ray.
+        Leave pixels that the labels ignore out of the loss. The paper keeps them, as not a ray; without them
+        a network is never told that a star is none, and flags bright ones.
     bf16 : bool
         Compute convolutions in bfloat16 where the processor has it; elsewhere it would be emulated, far
         slower than float32.
