@@ -277,6 +277,8 @@ def _label(frames, config, truth):
         cr[i], single, lost = _grow(score[i], sources[i], config)
         ignore[i] = nowhere + np.uint8(SOURCE) * (sources[i] | lost) + np.uint8(HOT_PIXEL) * (single | hot)
         lost_to_sources.append(int((lost & seen).sum()))
+    if config.kind == "imaging" and len(frames) > 3:
+        _leave_movers(cr, ignore)
     if config.reject and imaging:
         check_shares(cr, seen, names)
     cr[ignore > 0] = 0
@@ -353,6 +355,28 @@ def _grow(score, source, config):
     single[found] = (isolated & ~touches)[numbers]
     ray[found] = ~(isolated | touches)[numbers]
     return ray, single, lost
+
+
+def _leave_movers(cr, ignore):
+    """Take what two exposures in a row show at one place out of the rays, and ignore it as a source.
+
+    An asteroid that hardly moves between two exposures is gone from the median of a dozen, and would be
+    labelled in all. No two rays cover each other by more than half of the larger but by a rare chance.
+    """
+    labelled = [ndimage.label(mask, _NEIGHBOURS)[0] for mask in cr]
+    sizes = [np.bincount(labels.ravel()) for labels in labelled]
+    same = [set() for _ in cr]
+    for i in range(len(cr) - 1):
+        both = (labelled[i] > 0) & (labelled[i + 1] > 0)
+        pairs, shared = np.unique(np.stack([labelled[i][both], labelled[i + 1][both]]), axis=1, return_counts=True)
+        for a, b, n in zip(*pairs, shared, strict=True):
+            if 2 * n > max(sizes[i][a], sizes[i + 1][b]):
+                same[i].add(a)
+                same[i + 1].add(b)
+    for i, numbers in enumerate(same):
+        mover = np.isin(labelled[i], list(numbers)) if numbers else np.zeros(cr[i].shape, dtype=bool)
+        cr[i][mover] = 0
+        ignore[i][mover] |= SOURCE
 
 
 def _inner(shape, border_px):

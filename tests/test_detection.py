@@ -210,3 +210,20 @@ def test_counts_without_a_gain_are_refused(sky):
 def test_a_gain_for_a_file_is_refused(tmp_path, sky):
     with pytest.raises(InputError, match="gain"):
         detect(Frame(sky), gain=2.0)
+
+
+@pytest.mark.parametrize("fwhm_px", [3.0, 4.5, 7.0])
+def test_stars_are_no_rays_for_the_released_model(fwhm_px):
+    rng = np.random.default_rng(2)
+    image = rng.normal(0, 1, (256, 256)) * 20 + 400
+    rows, columns = np.indices(image.shape)
+    cores = np.zeros(image.shape, bool)
+    for k, peak in enumerate(np.geomspace(300, 60_000, 16)):
+        y, x = 32 + 64 * (k // 4), 32 + 64 * (k % 4)
+        r2 = (rows - y - rng.uniform(-0.5, 0.5)) ** 2 + (columns - x - rng.uniform(-0.5, 0.5)) ** 2
+        image += peak * (1 + r2 / (fwhm_px / 1.13) ** 2) ** -2.5  # Moffat
+        cores |= r2 < fwhm_px**2
+    image[120:128, 200] += 3000.0
+    mask = detect(rng.poisson(np.maximum(image, 0)).astype("f4")).mask
+    assert mask[120:128, 200].all()
+    assert not (mask & cores).any()

@@ -80,6 +80,26 @@ def test_dim_pixels_near_a_ray_belong_to_it_only_where_they_hang_together(releas
     assert sequence.ignore[1, 60, 65:67].tolist() == [0 if released else HOT_PIXEL] * 2
 
 
+def test_an_asteroid_in_a_run_of_many_visits_is_no_ray():
+    images = exposures(6, light=np.zeros(SHAPE))
+    for k, image in enumerate(images):
+        image += star(60 + 1.5 * k, 70, 3000.0, 3.0)
+    images[2][40, 50:56] += 60 * SIGMA
+    sequence = label_sequence(frames_of(images), SMALL)
+    assert sequence.cr[2, 40, 50:56].all()
+    assert sequence.cr[:, 60:80, 50:80].sum() == 0
+    assert (sequence.ignore[1:-1, 70, 62:66] & SOURCE).any(axis=1).all()
+
+
+def test_rays_that_cross_in_two_exposures_are_both_rays():
+    images = exposures(6, light=np.zeros(SHAPE))
+    images[2][60, 50:60] += 60 * SIGMA
+    images[3][55:65, 55] += 60 * SIGMA
+    sequence = label_sequence(frames_of(images), SMALL)
+    assert sequence.cr[2, 60, 50:60].all()
+    assert sequence.cr[3, 55:65, 55].all()
+
+
 def test_isolated_pixel_is_ignored_as_a_hot_pixel_and_is_no_ray():
     images = exposures(light=np.zeros(SHAPE))
     images[1][50, 60] += 40 * SIGMA
