@@ -135,8 +135,8 @@ def detect(image, *, model=DEFAULT_MODEL, gain=None, bad=None, threshold=None, e
     >>> import numpy as np
     >>> from crcore import detect
     >>> image = np.random.default_rng(0).normal(100, 10, (64, 64))
-    >>> image[30, 20:29] += 2000
-    >>> bool(detect(image).mask[30, 24])
+    >>> image[range(30, 39), range(20, 29)] += 2000
+    >>> bool(detect(image).mask[34, 24])
     True
     """
     frame = _as_frame(image, gain=gain, bad=bad, ext=ext)

@@ -128,6 +128,15 @@ def _kinds(paths):
     return f"{simulated} of the former simulated, {len(paths) - simulated} real"
 
 
+def _ties(share, top):
+    """What a card says where many ray pixels have one probability, the highest."""
+    if share < 0.01:
+        return ""
+    return (
+        f"- {share:.0%} of the ray pixels share the highest probability, {top:.3f}: no threshold tells them apart.\n\n"
+    )
+
+
 def train_model(recipe, data, folder, *, command="", **options):
     """Train by a recipe and release the result as a model folder.
 
@@ -175,9 +184,7 @@ Probabilities are calibrated on validation data (Platt scaling, inside the last 
   precision {at["precision"]:.3f} and recall {at["recall"]:.3f} at the threshold; {scores.positives} ray pixels.
 - Code {made["code"]}, torch {made["versions"].get("torch", "?")}, seed {recipe.seed}.
 
-- {ties:.0%} of the ray pixels share the highest probability, {top:.3f}: above it no threshold tells them apart.
-
-Limits: sources' rims are ignored in training labels, as in the paper,
+{_ties(ties, top)}Limits: sources' rims are ignored in training labels, as in the paper,
 so rays on top of sources are not expected to be found. {_TILES.get(recipe.network.norm, "")}License: BSD-3-Clause.
 """
     zoo.save(folder, model, card=card, recipe=recipe)
