@@ -144,7 +144,7 @@ def ratios(rows, at, share=0.2):
     at : int
         Images seen.
     share : float, optional
-        The last part of these images that is averaged; at the start it is the first step alone.
+        The first and the last part of these images, over which losses are added up.
 
     Returns
     -------
@@ -157,8 +157,9 @@ def ratios(rows, at, share=0.2):
         for seed in sorted({row["seed"] for row in rows if row["loss"] == loss}):
             mine = [row for row in rows if (row["loss"], row["seed"]) == (loss, seed)]
             tail = [row for row in mine if (1 - share) * at <= row["images"] < at] or [mine[-1]]
-            start.append(mine[0]["other_loss"] / max(mine[0]["cr_loss"], 1e-30))
-            end.append(sum(r["other_loss"] for r in tail) / max(sum(r["cr_loss"] for r in tail), 1e-30))
+            head = [row for row in mine if row["images"] < share * at]
+            for values, some in ((start, head), (end, tail)):  # sums: a batch may have no ray
+                values.append(sum(r["other_loss"] for r in some) / max(sum(r["cr_loss"] for r in some), 1e-30))
         found = {"loss": loss, "seeds": len(start)}
         for name, values in (("start", start), ("end", end)):
             low, high = np.percentile(values, [16, 84])

@@ -32,7 +32,7 @@ def test_both_losses_see_the_same_first_stamps_and_weights(rows):
 
 
 def test_ratio_at_the_start_is_that_of_the_first_steps(rows):
-    for row in ratios(rows, 12, share=0.5):
+    for row in ratios(rows, 12, share=1 / 3):
         first = [r for r in rows if r["images"] == 0 and r["loss"] == row["loss"]]
         assert row["start"] == pytest.approx(np.mean([r["other_loss"] / r["cr_loss"] for r in first]))
         assert row["start_low"] <= row["start"] <= row["start_high"]
@@ -59,3 +59,8 @@ def test_telling_stamp_has_rays_and_sources(tiny_dataset):
     stamps = telling_stamp(labelled_files(tiny_dataset), 64)
     assert stamps.image.shape == (1, 1, 64, 64)
     assert stamps.target.sum() > 0
+
+
+def test_a_batch_without_rays_does_not_make_the_ratio_infinite():
+    steps = [{"loss": "bce", "seed": 1, "images": k, "cr_loss": float(k == 1), "other_loss": 50.0} for k in range(10)]
+    assert ratios(steps, 10)[0]["start"] == 100.0
