@@ -44,10 +44,10 @@ class NotebookRun:
         self._begun = time.monotonic()
         self._products = []
 
-    def figure(self, figure, name, *, shows, data):
+    def figure(self, figure, name, *, shows, data, dpi=150):
         """Save a figure as PNG and remember what it shows and which data it is drawn from."""
         with results.atomic(self.build.figures / f"{name}.png") as part:
-            figure.savefig(part, dpi=150, metadata={"Software": None}, bbox_inches="tight")
+            figure.savefig(part, dpi=dpi, metadata={"Software": None}, bbox_inches="tight")
         self._products.append({"file": f"{name}.png", "shows": shows, "data": data})
         return figure
 
