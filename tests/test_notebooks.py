@@ -150,3 +150,14 @@ def test_the_summary_names_what_failed_and_what_is_gone(tmp_path, monkeypatch, c
     monkeypatch.setattr(notebooks, "notebook_names", lambda: ["01_a", "02_b"])
     assert notebooks.finish("smoke") == 0
     assert "![one](one.png)" in (tmp_path / "figures" / "README.md").read_text()
+
+
+def test_every_variant_of_table_3_has_its_precisions(smoke):
+    rows = read_rows(BUILD.results / "05_ablation" / "scores.csv")
+    names = {row["curve"] for row in read_rows(BUILD.results / "04_training" / "curves.csv")}
+    assert {row["detector"] for row in rows} == {f"{name} (retrained)" for name in names}
+    cells = [line.split("|")[1:-1] for line in (BUILD.figures / "table3.md").read_text().splitlines() if "|" in line][
+        2:
+    ]
+    assert len(cells) == len(names)
+    assert all("%" in row[k] for row in cells for k in (4, 6, 8))
