@@ -101,7 +101,7 @@ def first_images(rows, *, title=""):
     axes = figure.subplots(1, 1 + len(losses))
     for loss, color, style in zip(losses, (ORANGE, BLUE), ("--", "-"), strict=False):
         x, values = _by_seed(
-            [r for r in rows if r["loss"] == loss], lambda r: r["other_loss"] / max(r["cr_loss"], 1e-30)
+            [r for r in rows if r["loss"] == loss], lambda r: r["other_loss"] / (r["cr_loss"] or np.nan)
         )
         _band(axes[0], x, values, color, style, names.get(loss, loss))
     axes[0].set_yscale("log")
