@@ -163,6 +163,8 @@ def _collect(output, others, done, left, old):
         before = known.get((row["file"], row["sha256"]))
         if before:
             row.update({k: before[k] for k in ("split", "split_by", "review", "reason")})
+        else:  # of this call: what was said of it before the others came does not count
+            row.update(split="", split_by="")
     assign_splits(files)
     rows = labelled + left
     results.write_rows(output / "manifest.csv", rows)

@@ -403,3 +403,17 @@ def test_chip_that_cannot_be_labelled_is_named_and_the_other_stands(tmp_path):
     again, lines = quiet(tmp_path, tmp_path / "out")
     assert [r["status"] for r in again] == ["labelled", "failed"]
     assert "labelled before" in lines[0]
+
+
+def test_splits_do_not_depend_on_which_run_is_done_first(tmp_path, monkeypatch):
+    for k in range(6):
+        run(tmp_path / "in", k, seed=k)
+
+    def backwards(function, jobs, **options):
+        yield from reversed([(i, function(*job)) for i, job in enumerate(jobs)])
+
+    forth, _ = quiet(tmp_path / "in", tmp_path / "a")
+    monkeypatch.setattr(module, "run_jobs", backwards)
+    back, _ = quiet(tmp_path / "in", tmp_path / "b")
+    assert {r["split"] for r in forth} == {"train", "valid", "test"}
+    assert [(r["file"], r["split"]) for r in forth] == [(r["file"], r["split"]) for r in back]
