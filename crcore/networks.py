@@ -12,7 +12,7 @@ from torch import nn
 
 from crcore.errors import InputError
 
-__all__ = ["CosmicConnUNet", "DeepCRUNet", "NetworkConfig", "build", "layers"]
+__all__ = ["CosmicConnUNet", "DeepCRUNet", "GroupNorm", "NetworkConfig", "build", "layers"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _normalisation(norm, channels, groups):
     if norm == "group":
         if channels % groups:
             raise InputError(f"width {channels} is not divisible by {groups} groups: change one of them")
-        return nn.GroupNorm(groups, channels)
+        return GroupNorm(groups, channels)
     if norm == "batch":
         # Slow running statistics, as in both papers' training.
         return nn.BatchNorm2d(channels, momentum=0.005)
@@ -76,6 +76,49 @@ def _normalisation(norm, channels, groups):
     if norm == "none":
         return nn.Identity()
     raise InputError(f"normalisation {norm!r} is unknown: use 'group', 'batch', 'instance' or 'none'")
+
+
+class _GroupNormFunction(torch.autograd.Function):
+    """Group normalisation with a gradient in few passes over memory.
+
+    PyTorch's own gradient on a CPU takes more than half of a training step for images in ``channels_last``.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, groups, eps):
+        batch, channels, height, width = x.shape
+        y, mean, rstd = torch.native_group_norm(x, weight, bias, batch, channels, height * width, groups, eps)
+        ctx.save_for_backward(x, weight, mean, rstd)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight, mean, rstd = ctx.saved_tensors
+        (batch, channels), groups = x.shape[:2], mean.shape[1]
+        wide = weight.dtype  # sums are taken in the parameters' precision
+        mean, rstd = (t.to(wide).repeat_interleave(channels // groups, dim=1) for t in (mean, rstd))  # (B, C)
+        total = gradient.sum(dim=(2, 3), dtype=wide)  # (B, C)
+        along = ((gradient * x).sum(dim=(2, 3), dtype=wide) - mean * total) * rstd
+        count = x[0, 0].numel() * (channels // groups)
+
+        def by_group(t):  # (B, C): the mean over a group's pixels
+            summed = (t * weight).view(batch, groups, -1).sum(dim=2) / count
+            return summed.repeat_interleave(channels // groups, dim=1)
+
+        # dx = rstd (w dy - <w dy> - x^ <w dy x^>), with x^ = (x - mean) rstd
+        slope = -(rstd**2) * by_group(along)
+        offset = -rstd * by_group(total) - slope * mean
+        scale, slope, offset = (t.to(x.dtype)[..., None, None] for t in (rstd * weight, slope, offset))
+        dx = (gradient * scale).add_(x * slope + offset)  # sums that broadcast in place are slow
+        return dx, along.sum(dim=0), total.sum(dim=0), None, None
+
+
+class GroupNorm(nn.GroupNorm):
+    """`torch.nn.GroupNorm` for images (B, C, H, W) that trains twice as fast on a CPU."""
+
+    def forward(self, x):
+        """Normalise; (B, C, H, W)."""
+        return _GroupNormFunction.apply(x, self.weight, self.bias, self.num_groups, self.eps)
 
 
 class _Block(nn.Module):

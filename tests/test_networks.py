@@ -3,7 +3,7 @@ import torch
 
 from crcore import zoo
 from crcore.errors import InputError
-from crcore.networks import CosmicConnUNet, DeepCRUNet, NetworkConfig, build, layers
+from crcore.networks import CosmicConnUNet, DeepCRUNet, GroupNorm, NetworkConfig, build, layers
 
 
 def parameters(network):
@@ -84,3 +84,21 @@ def test_unknown_parts_are_refused():
     for config in (NetworkConfig("resnet"), NetworkConfig(norm="layer"), NetworkConfig(width=12)):
         with pytest.raises(InputError):
             build(config)
+
+
+def test_group_normalisation_has_the_gradient_of_pytorch():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = GroupNorm(4, 8).double(), torch.nn.GroupNorm(4, 8).double()
+    with torch.no_grad():
+        ours.weight.normal_(generator=generator)
+        ours.bias.normal_(generator=generator)
+    theirs.load_state_dict(ours.state_dict())
+    image = 100 + torch.randn(3, 8, 5, 7, dtype=torch.double, generator=generator)
+    factor = torch.randn(3, 8, 5, 7, dtype=torch.double, generator=generator)
+    gradients = []
+    for norm in (ours, theirs):
+        x = image.clone().requires_grad_()
+        (norm(x) * factor).sum().backward()
+        gradients.append((x.grad, norm.weight.grad, norm.bias.grad))
+    for mine, its in zip(*gradients, strict=True):
+        assert torch.allclose(mine, its, rtol=1e-9, atol=1e-9)
