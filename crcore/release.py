@@ -1,19 +1,20 @@
 """From a recipe and labelled sequences to a released model: train, calibrate, find the threshold, write the card."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import optimize, special
 
 from crcore import results, zoo
+from crcore.calibration import calibrate, expected_calibration_error, operating_curve
 from crcore.dataset import read_sequence
 from crcore.detection import NetworkDetector
 from crcore.errors import InputError
 from crcore.metrics import PixelScores
 from crcore.training import train
 
-__all__ = ["best_threshold", "calibrate", "labelled_files", "train_model"]
+__all__ = ["best_threshold", "labelled_files", "train_model"]
 
 #: what a card says of normalisation over a tile
 _TILES = dict.fromkeys(
@@ -86,42 +87,6 @@ def best_threshold(model, paths):
     return best, scores
 
 
-def calibrate(model, scores):
-    """Scale a model's logits so that its probabilities are frequencies (Platt scaling).
-
-    logit' = a logit + b with the a and b of highest likelihood on the scored pixels
-    (Platt 1999); both go into the last convolution, so the order of pixels stays.
-
-    Parameters
-    ----------
-    model : crcore.zoo.Model
-        Changed in place.
-    scores : crcore.metrics.PixelScores
-        Of the model, on validation data.
-
-    Returns
-    -------
-    a, b : float
-    """
-    prob, rays, others = scores.histogram()
-    logit = special.logit(np.clip(prob, 1e-30, 1 - 1e-9))
-    if not (scores.positives and scores.negatives) or np.ptp(logit) < 1e-6:
-        return 1.0, 0.0
-
-    def loss(parameters):
-        z = np.exp(parameters[0]) * logit + parameters[1]
-        return (rays @ np.logaddexp(0, -z) + others @ np.logaddexp(0, z)) / scores.positives
-
-    best = optimize.minimize(
-        loss, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 2000}
-    )
-    a, b = float(np.exp(best.x[0])), float(best.x[1])
-    with torch.no_grad():
-        model.network.leave.weight.mul_(a)
-        model.network.leave.bias.mul_(a).add_(b)
-    return a, b
-
-
 def _kinds(paths):
     """How many of the sequences are simulated and real."""
     simulated = sum(read_sequence(path).simulated for path in paths)
@@ -164,7 +129,8 @@ def train_model(recipe, data, folder, *, command="", **options):
     model = zoo.Model(folder.name, network, recipe.network, recipe.input)
     calibrate(model, best_threshold(model, validation)[1])
     threshold, scores = best_threshold(model, validation)
-    model = zoo.Model(folder.name, network, recipe.network, recipe.input, threshold)
+    share = scores.positives / max(scores.positives + scores.negatives, 1)
+    model = dataclasses.replace(model, threshold=threshold, share=share, curve=operating_curve(scores))
     parameters = sum(p.numel() for p in network.parameters())
     at = scores.at_threshold(threshold)
     made = results.provenance(seed=recipe.seed)
@@ -181,7 +147,8 @@ Probabilities are calibrated on validation data (Platt scaling, inside the last 
 - Data: {len(training)} training and {len(validation)} validation sequences, {_kinds(training)}; labels by appendix A.
 - Length: {log[-1]["epoch"]} epochs, {log[-1]["stamps"]} stamps of {recipe.stamp_px} pixels.
 - Validation: average precision {scores.average_precision():.4f}, TPR {scores.tpr_at_fpr(1e-4):.4f} at 0.01% FPR,
-  precision {at["precision"]:.3f} and recall {at["recall"]:.3f} at the threshold; {scores.positives} ray pixels.
+  precision {at["precision"]:.3f} and recall {at["recall"]:.3f} at the threshold; {scores.positives} ray pixels,
+  one for {1 / max(share, 1e-9):,.0f}; expected calibration error above 0.01: {expected_calibration_error(scores):.3f}.
 - Code {made["code"]}, torch {made["versions"].get("torch", "?")}, seed {recipe.seed}.
 
 {_ties(ties, top)}Limits: sources' rims are ignored in training labels, as in the paper,

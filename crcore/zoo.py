@@ -2,7 +2,7 @@
 
 ``model.safetensors`` holds numbers only, so that loading a stranger's model runs none
 of their code; ``config.json`` the architecture and input; ``thresholds.json`` the
-threshold found on validation data; ``card.md`` what it was trained on and how it does.
+threshold found on validation data and the operating curve; ``card.md`` what it was trained on and how it does.
 """
 
 import dataclasses
@@ -38,6 +38,10 @@ class Model:
         Input preparation, see `crcore.preprocess.prepare`.
     threshold : float
         Probability above which a pixel is called a cosmic ray.
+    share : float or None
+        Share of ray pixels in the data on which it was calibrated.
+    curve : tuple
+        `crcore.calibration.operating_curve` on those data.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Model:
     config: NetworkConfig
     input: str = "noise"
     threshold: float = 0.5
+    share: float | None = None
+    curve: tuple = ()
 
 
 def names():
@@ -65,7 +71,9 @@ def load(name):
         raise InputError(f"model {str(name)!r} is unknown: use {', '.join(names())} or a folder with model.safetensors")
     try:
         settings = results.read_json(folder / "config.json")
-        threshold = results.read_json(folder / "thresholds.json")["default"]
+        measured = results.read_json(folder / "thresholds.json")
+        threshold, share = float(measured["default"]), measured.get("share")
+        curve = tuple(tuple(float(v) for v in point) for point in measured.get("curve", ()))
         config = from_mapping(NetworkConfig, settings["network"], str(folder / "config.json"))
         network = build(config)
         weights = safetensors.torch.load_file(folder / "model.safetensors")
@@ -79,7 +87,7 @@ def load(name):
     if settings["input"] not in PREPARATIONS:
         raise InputError(f"{folder / 'config.json'}: input {settings['input']!r} is unknown")
     network.eval().to(memory_format=torch.channels_last)
-    return Model(folder.name, network, config, settings["input"], float(threshold))
+    return Model(folder.name, network, config, settings["input"], threshold, share, curve)
 
 
 def _numbers(network):
@@ -132,6 +140,7 @@ def save(folder, model, *, card, recipe=None):
     if recipe is not None:
         settings["recipe"] = dataclasses.asdict(recipe)
     results.write_json(folder / "config.json", settings)
-    results.write_json(folder / "thresholds.json", {"default": model.threshold})
+    measured = {"default": model.threshold, "share": model.share, "curve": [list(point) for point in model.curve]}
+    results.write_json(folder / "thresholds.json", measured)
     with results.atomic(folder / "card.md") as part:
         part.write_text(card)
