@@ -4,7 +4,7 @@
 import os
 from pathlib import Path
 
-from crcore.frame import find_fits
+from crcore.fits_input import find_fits
 from crcore.paths import user_data
 from crcore.profiles import load_profile
 

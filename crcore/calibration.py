@@ -9,7 +9,6 @@ confidence of one position off the precision-recall curve; `precision_at` does.
 import itertools
 
 import numpy as np
-import torch
 from scipy import optimize, special
 
 from crcore.errors import InputError
@@ -62,6 +61,8 @@ def calibrate(model, scores):
         loss, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 2000}
     )
     a, b = float(np.exp(best.x[0])), float(best.x[1])
+    import torch
+
     with torch.no_grad():
         model.network.leave.weight.mul_(a)
         model.network.leave.bias.mul_(a).add_(b)

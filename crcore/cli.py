@@ -1,4 +1,4 @@
-"""The ``crcore`` command: detect, label, review, simulate, train."""
+"""The ``crcore`` command: detect, label, review, simulate, train, export."""
 
 import argparse
 import glob
@@ -6,10 +6,13 @@ import math
 import os
 import shlex
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 from crcore.errors import InputError
+
+#: as `crcore.zoo.DEFAULT_MODEL` and `crcore.calibration.RAYS_PER_CM2_S`, without waiting for what these import
+DEFAULT_MODEL, RAYS_PER_CM2_S = "ground_imaging", 1 / 60
 
 __all__ = ["main"]
 
@@ -37,22 +40,11 @@ def main(argv=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="crcore", description="Cosmic rays in CCD images: detect, label, review, simulate, train."
+        prog="crcore", description="Cosmic rays in CCD images: detect, label, review, simulate, train, export."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    detect = commands.add_parser("detect", help="find cosmic rays in FITS files")
-    detect.add_argument("paths", nargs="*", metavar="PATH", help="files, folders or patterns")
-    detect.add_argument("-i", "--input", action="append", default=[], metavar="PATH", help="the same")
-    detect.add_argument(
-        "-m", "--model", default="ground_imaging", help="model name or folder (default: ground_imaging)"
-    )
-    detect.add_argument(
-        "-o", "--output", default="crcore_output", help="folder for the copies (default: crcore_output)"
-    )
-    detect.add_argument("-e", "--ext", help="extension of the image, by name or number")
-    detect.add_argument("-t", "--threshold", type=float, help="probability above which a pixel is flagged")
-    detect.set_defaults(run=_detect)
+    _detect_options(commands.add_parser("detect", help="find cosmic rays in FITS files"))
 
     label = commands.add_parser("label", help="label the cosmic rays of repeated exposures (appendix A)")
     label.add_argument("paths", nargs="+", metavar="FILES|FOLDER")
@@ -96,12 +88,58 @@ def _parser():
     train.add_argument("--devices", type=int, default=1, metavar="N", help="processes or GPUs (default: 1)")
     train.add_argument("--workers", type=int, default=1, metavar="N", help="processes that simulate (default: 1)")
     train.set_defaults(run=_train)
+    export = commands.add_parser("export", help="write a model as ONNX, for use without PyTorch")
+    export.add_argument("model", metavar="MODEL", help="model name or folder")
+    export.add_argument("-o", "--output", help="file (default: model.onnx in the model's folder)")
+    export.set_defaults(run=_export)
     return parser
+
+
+def _detect_options(detect):
+    detect.add_argument("paths", nargs="*", metavar="PATH", help="files, folders or patterns")
+    detect.add_argument("-i", "--input", action="append", default=[], metavar="PATH", help="the same")
+    detect.add_argument("-m", "--model", default=DEFAULT_MODEL, help=f"model name or folder (default: {DEFAULT_MODEL})")
+    detect.add_argument(
+        "-o", "--output", default="crcore_output", help="folder for the copies (default: crcore_output)"
+    )
+    detect.add_argument("-e", "--ext", default="", help="image by name or number (default: all images of the sky)")
+    detect.add_argument("-t", "--threshold", type=float, help="probability above which a pixel is flagged")
+    detect.add_argument("--dilate", type=int, default=0, metavar="N", help="grow the mask by N pixels")
+    detect.add_argument("--dq", choices=("lco", "gemini", "hst"), default="", help="set an observatory's bit in the DQ")
+    detect.add_argument("--prob", action="store_true", help="attach the probabilities as CRPROB")
+    detect.add_argument("--catalog", action="store_true", help="write a table of the rays beside each copy (ECSV)")
+    detect.add_argument(
+        "--repair", nargs="?", const="median", default="", choices=("median", "biharmonic"),
+        help="attach the repaired image and its variance as CRCLEAN and CRVAR (default method: median)",
+    )  # fmt: skip
+    per_amplifier = "in place of the header's; values of several amplifiers side by side are parted by commas"
+    detect.add_argument("--gain", type=_numbers, metavar="E/ADU[,...]", help=per_amplifier)
+    detect.add_argument("--read-noise", type=_numbers, metavar="E[,...]", help=per_amplifier)
+    detect.add_argument(
+        "--rate", nargs="?", type=float, const=RAYS_PER_CM2_S, metavar="R",
+        help=f"shift probabilities to R rays per second and cm² (default: {RAYS_PER_CM2_S:.4f}, muons at sea level)",
+    )  # fmt: skip
+    detect.add_argument("--pixel-um", type=float, metavar="UM", help="side of a pixel, in place of the header's")
+    detect.add_argument("--tile", type=int, metavar="PX", help="side of the tiles (default: chosen)")
+    detect.add_argument("--device", help="cuda, mps, cpu, or onnx (no PyTorch; default: a GPU if there is one)")
+    detect.add_argument("--overwrite", action="store_true", help="replace copies that are there")
+    spread = detect.add_mutually_exclusive_group()
+    spread.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
+    spread.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler")
+    detect.set_defaults(run=_detect)
+
+
+def _numbers(text):
+    """Positive numbers parted by commas."""
+    values = tuple(float(part) for part in text.split(","))
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        raise ValueError(text)
+    return values
 
 
 def _expand(patterns):
     """Files meant by paths, folders and patterns, sorted and each once."""
-    from crcore.frame import find_fits
+    from crcore.fits_input import find_fits
 
     if not patterns:
         raise InputError("no input: name files, folders or patterns, as in 'crcore detect -i FOLDER'")
@@ -145,42 +183,56 @@ def _target_names(paths, ending):
 
 
 def _detect(args):
-    paths = _expand([*args.paths, *args.input])
-    from crcore.detection import Detection, NetworkDetector, write_detection
-    from crcore.frame import Frame
+    from tqdm import tqdm
 
-    if args.threshold is not None and not 0 <= args.threshold <= 1:
-        raise InputError(f"threshold {args.threshold}: a probability between 0 and 1 is needed")
-    detector = NetworkDetector(args.model)
-    output = Path(args.output)
-    names = _target_names(paths, "_cr.fits")
-    ext = int(args.ext) if args.ext and args.ext.isdigit() else args.ext
-    failed = 0
-    for number, (path, name) in enumerate(zip(paths, names, strict=True), 1):
-        begun = time.monotonic()
-        target = output / name
-        try:
-            frame = Frame.read(path, ext=ext)
-            if frame.bad.all():
-                raise InputError(f"{path}: every pixel is bad or not a number: nothing to look at")
-            detection = detector(frame)
-            if args.threshold is not None:
-                detection = Detection(detection.prob, detection.not_evaluated, args.threshold, detection.model)
-            write_detection(path, target, detection, frame)
-        except InputError as error:
-            if len(paths) == 1:
-                raise
-            failed += 1
-            print(f"[{number}/{len(paths)}] failed: {error}", file=sys.stderr)
-            continue
-        print(
-            f"[{number}/{len(paths)}] {path} -> {target}: {detection.n_rays} rays, {int(detection.mask.sum())} pixels, "
-            f"{time.monotonic() - begun:.1f} s"
-        )
-    if failed:
-        print(f"crcore: {failed} of {len(paths)} files failed", file=sys.stderr)
-        return 2 if failed == len(paths) else 1
-    return 0
+    for name, least in (("workers", 1), ("dilate", 0)):
+        if getattr(args, name) < least:
+            raise InputError(f"--{name} {getattr(args, name)}: at least {least} is needed")
+    for name in ("rate", "pixel_um"):
+        value = getattr(args, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be positive")
+    paths = _expand([*args.paths, *args.input])
+    from crcore.detect_batch import Settings, check, detect_batch
+    from crcore.mask_files import Products
+
+    settings = Settings(
+        model=args.model,
+        ext=args.ext,
+        threshold=args.threshold,
+        gain=args.gain,
+        read_noise=args.read_noise,
+        tile_px=args.tile,
+        device=args.device,
+        rate=args.rate,
+        pixel_um=args.pixel_um,
+        products=Products(prob=args.prob, dilate=args.dilate, dq=args.dq, repair=args.repair),
+        catalog=args.catalog,
+        overwrite=args.overwrite,
+        threads=1 if args.workers > 1 else 0,
+    )
+    check(settings)  # an unknown model is wrong for all files
+    rows = detect_batch(
+        paths,
+        args.output,
+        _target_names(paths, "_cr.fits"),
+        settings,
+        workers=args.workers,
+        scheduler=args.scheduler,
+        say=_write,
+        progress=partial(tqdm, unit="file", disable=None) if len(paths) > 1 else None,
+    )
+    failed = sum(row["status"] == "failed" for row in rows)
+    if failed and len(rows) > 1:
+        print(f"crcore: {failed} of {len(rows)} files failed", file=sys.stderr)
+    return 2 if failed == len(rows) else 1 if failed else 0
+
+
+def _write(line):
+    """A line above the progress bar; failures go to standard error."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stderr if "] failed: " in line else sys.stdout)
 
 
 def _label(args):
@@ -290,6 +342,17 @@ def _train(args):
     )
     if model is not None:
         print(f"{output}: threshold {model.threshold}")
+    return 0
+
+
+def _export(args):
+    from crcore import zoo
+    from crcore.inference import export_onnx
+
+    model = zoo.load(args.model)
+    path = Path(args.output or model.folder / "model.onnx")
+    export_onnx(model, path)
+    print(f"{path}: {path.stat().st_size} bytes")
     return 0
 
 

@@ -15,7 +15,7 @@ from astropy.table import Table
 
 from crcore import results
 from crcore.errors import InputError
-from crcore.frame import BROKEN_FITS, open_fits
+from crcore.fits_input import BROKEN_FITS, open_fits
 from crcore.labeling import NO_DATA, Sequence
 from crcore.preprocess import prepare
 

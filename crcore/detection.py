@@ -1,28 +1,27 @@
-"""Cosmic rays of one exposure: an array, file, `CCDData` or `Frame` in, a `Detection` out."""
+"""Cosmic rays of one exposure: an array, file, HDU list, `CCDData` or `Frame` in, a `Detection` out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import torch
-from astropy.io import fits
-from astropy.nddata import CCDData
+from astropy.table import Table
 from scipy import ndimage
 
-from crcore import results, zoo
+from crcore import dq, zoo
+from crcore.calibration import shift_prior
 from crcore.errors import InputError
-from crcore.frame import Frame, open_fits
-from crcore.preprocess import prepare
+from crcore.frame import Frame, as_frame
+from crcore.inference import runner, tile_for
+from crcore.morphology import footprints, measure
+from crcore.preprocess import prepare, sky_and_noise
 from crcore.tiling import map_tiles
+from crcore.zoo import DEFAULT_MODEL
 
-__all__ = ["CosmicRayModel", "Detection", "NetworkDetector", "detect", "init_model", "write_detection"]
+__all__ = ["CosmicRayModel", "Detection", "NetworkDetector", "detect", "init_model"]
 
-#: bits of the CRMASK extension
-MASK_RAY, MASK_NOT_EVALUATED = 1, 2
-
-DEFAULT_MODEL = "ground_imaging"
-TILE_PX = 1024
+#: saturated groups of at least so many pixels are a star's core or its bleeding; a ray may fill one pixel or two
+WELL_PIXELS = 4
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,23 @@ class Detection:
     prob : numpy.ndarray, shape (H, W), float32
         Probability (or, for filters, a score that orders pixels) in [0, 1].
     not_evaluated : numpy.ndarray of bool, shape (H, W)
-        True where the detector did not look: no data, bad pixels, edges.
+        True where nothing is said: no data, bad or saturated pixels, what touches a saturated core, unseen edges.
     threshold : float
         What ``mask`` was made with.
     model : str
         Name of the detector.
+    tile_px : int or None
+        Side of the tiles, where the answer depends on it; None where it does not, or the frame was taken whole.
+    frame : crcore.frame.Frame or None
+        What was looked at.
     """
 
     prob: np.ndarray
     not_evaluated: np.ndarray
     threshold: float
     model: str
+    tile_px: int | None = None
+    frame: Frame | None = field(default=None, repr=False)
 
     @property
     def mask(self):
@@ -56,9 +61,90 @@ class Detection:
         """Number of 8-connected groups of flagged pixels."""
         return int(ndimage.label(self.mask, np.ones((3, 3)))[1])
 
-    def dq(self):
-        """Bits as in ``CRMASK``: 1 cosmic ray, 2 not evaluated; uint8, (H, W)."""
-        return (self.mask * MASK_RAY + self.not_evaluated * MASK_NOT_EVALUATED).astype(np.uint8)
+    def dilated(self, pixels):
+        """The mask, grown by so many pixels on all sides; bool, (H, W). What was not evaluated stays out."""
+        if pixels < 1:
+            return self.mask
+        grown = ndimage.binary_dilation(self.mask, np.ones((3, 3)), iterations=int(pixels))
+        return grown & ~self.not_evaluated
+
+    def dq(self, convention="crcore"):
+        """Data-quality bits.
+
+        Parameters
+        ----------
+        convention : {"crcore", "lco", "gemini", "hst"}, optional
+            Whose bits, see `crcore.dq.CONVENTIONS`; ``crcore``: 1 cosmic ray, 2 not evaluated.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8 (``crcore``) or int16, (H, W).
+        """
+        return dq.bits(convention, cosmic_ray=self.mask, not_evaluated=self.not_evaluated)
+
+    def to_ccddata(self):
+        """The frame as `astropy.nddata.CCDData` in electrons: mask True where bad or hit, bits in ``flags``.
+
+        Raises
+        ------
+        InputError
+            When the detection does not know its frame.
+        """
+        ccd = self._known_frame().to_ccddata()
+        ccd.mask = self.mask | self.not_evaluated
+        ccd.flags = self.dq()
+        return ccd
+
+    def objects(self):
+        """One row a ray.
+
+        Returns
+        -------
+        astropy.table.Table
+            ``x``, ``y``: charge-weighted position (pixels, from 0); ``x_peak``, ``y_peak``; ``n_pixels``;
+            ``length_px``; ``peak`` and ``charge`` above the sky (electrons); ``prob``: highest probability.
+
+        Raises
+        ------
+        InputError
+            When the detection does not know its frame.
+        """
+        frame, mask = self._known_frame(), self.mask
+        columns = ("x", "y", "x_peak", "y_peak", "n_pixels", "length_px", "peak", "charge", "prob")
+        table = Table(names=columns, dtype=(float, float, int, int, int, float, float, float, float))
+        for name in ("x", "y", "x_peak", "y_peak", "n_pixels", "length_px"):
+            table[name].unit = "pix"
+        for name in ("peak", "charge"):
+            table[name].unit = "electron"
+        if not mask.any():
+            return table
+        unknown = frame.bad.any()
+        sky, _ = sky_and_noise(np.where(frame.bad, 0, frame.data), bad=frame.bad if unknown else None)
+        level = np.where(frame.bad, 0, frame.data) - sky
+        level[level == 0] = 1e-6  # a pixel of a ray stays one
+        labels, n = ndimage.label(mask, np.ones((3, 3)))
+        shapes = measure(footprints(level, mask))
+        probs = ndimage.maximum(self.prob, labels, np.arange(1, n + 1))
+        for number, box in enumerate(ndimage.find_objects(labels)):
+            inside = labels[box] == number + 1
+            y, x = np.nonzero(inside)
+            charge = level[box][inside].astype(float)
+            weight = np.maximum(charge, 1e-6)
+            top = np.argmax(charge)
+            y, x = y + box[0].start, x + box[1].start
+            table.add_row(
+                (
+                    *(np.average(x, weights=weight), np.average(y, weights=weight), x[top], y[top], len(x)),
+                    *(shapes["length_px"][number], charge[top], charge.sum(), probs[number]),
+                )
+            )
+        return table
+
+    def _known_frame(self):
+        if self.frame is None:
+            raise InputError(f"{self.model}: the detection does not know its frame: make it with frame=")
+        return self.frame
 
 
 class NetworkDetector:
@@ -66,16 +152,31 @@ class NetworkDetector:
 
     Parameters
     ----------
-    model : crcore.zoo.Model or str
+    model : crcore.zoo.Model or str, optional
         A model or its name.
     tile_px : int, optional
-        Frames larger than this are cut into tiles. Group normalisation takes its mean
-        over a tile, so the answer depends a little on it.
+        Side of the tiles into which larger frames are cut; by default chosen by the network and the memory that is
+        free. The answer of a network without group normalisation does not depend on it.
+    device : {"cuda", "mps", "cpu", "onnx"}, optional
+        By default a GPU if there is one.
+    threshold : float, optional
+        In place of the model's own.
+
+    Raises
+    ------
+    InputError
+        For an unknown model or device, or a threshold that is no probability.
     """
 
-    def __init__(self, model=DEFAULT_MODEL, *, tile_px=TILE_PX):
-        self.model = zoo.load(model) if isinstance(model, str | Path) else model
+    def __init__(self, model=DEFAULT_MODEL, *, tile_px=None, device=None, threshold=None):
+        if tile_px is not None and not tile_px >= 1:
+            raise InputError(f"tile {tile_px}: a side in pixels is needed")
+        self.model = zoo.load(model, network=device != "onnx") if isinstance(model, str | Path) else model
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise InputError(f"threshold {threshold}: a probability between 0 and 1 is needed")
+        self.threshold = self.model.threshold if threshold is None else float(threshold)
         self.tile_px = tile_px
+        self._runner = runner(self.model, device)
 
     @property
     def name(self):
@@ -84,42 +185,84 @@ class NetworkDetector:
 
     def __call__(self, frame):
         """Detect cosmic rays in a `crcore.frame.Frame`."""
-        image = prepare(frame.data, self.model.input, bad=frame.bad)
-        network = self.model.network
+        config = self.model.config
+        tile = self.tile_px or tile_for(self.model, frame.shape, self._runner.free_bytes)
         prob = map_tiles(
-            self._prob,
-            image,
-            tile_px=self.tile_px,
-            margin_px=-(-network.reach_px // network.multiple) * network.multiple,
-            multiple=network.multiple,
+            self._runner,
+            prepare(frame.data, self.model.input, bad=frame.bad),
+            tile_px=tile or max(frame.shape),
+            margin_px=config.reach_px,
+            multiple=config.multiple,
         )
-        prob[frame.bad] = 0
-        return Detection(prob, frame.bad.copy(), self.model.threshold, self.name)
-
-    def _prob(self, tile):
-        tensor = torch.from_numpy(tile)[None, None].contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            return torch.sigmoid(self.model.network(tensor))[0, 0].numpy()
+        shown = None if config.local or tile is None or max(frame.shape) <= tile else tile
+        silent = frame.bad | _beside_saturation(frame, prob > self.threshold)
+        prob[silent] = 0
+        return Detection(prob, silent, self.threshold, self.name, shown, frame)
 
 
-def detect(image, *, model=DEFAULT_MODEL, gain=None, bad=None, threshold=None, ext=None):
+def _beside_saturation(frame, flagged):
+    """Saturated pixels, and all flagged groups that touch a saturated core; bool, (H, W).
+
+    A full well has sharp edges, and bleeding is a line: what hangs on them cannot be told from a ray.
+    """
+    saturated = frame.saturated
+    if not saturated.any():
+        return saturated
+    labels, n = ndimage.label(saturated, np.ones((3, 3)))
+    cores = np.concatenate([[False], np.bincount(labels.ravel(), minlength=n + 1)[1:] >= WELL_PIXELS])[labels]
+    if not cores.any():
+        return saturated
+    groups, n = ndimage.label(flagged | cores, np.ones((3, 3)))
+    touching = np.zeros(n + 1, dtype=bool)
+    touching[groups[cores]] = True
+    return saturated | touching[groups]
+
+
+def detect(
+    image,
+    *,
+    model=DEFAULT_MODEL,
+    read_noise=None,
+    gain=None,
+    bad=None,
+    saturation=None,
+    threshold=None,
+    tile=None,
+    device=None,
+    expected=None,
+    ext=None,
+    detector=None,
+):
     """Find cosmic rays in one exposure.
 
     Parameters
     ----------
-    image : array-like, path, `astropy.nddata.CCDData` or `crcore.frame.Frame`
-        One image (H, W) of any size. Arrays are in electrons after ``gain``.
+    image : array-like, path, `astropy.io.fits.HDUList`, `astropy.nddata.CCDData` or `crcore.frame.Frame`
+        One image (H, W) of any size, type and byte order, bias subtracted, the sky still in. Arrays are in electrons
+        after ``gain``.
     model : str, pathlib.Path or crcore.zoo.Model, optional
         A released model's name, a model's folder, or a model.
+    read_noise : float, optional
+        Electrons, in place of the header's.
     gain : float, optional
-        Electrons per unit of an array or of ``CCDData`` in ADU (default 1, or its header's
-        ``GAIN``). Files bring their own.
+        Electrons per unit; by default 1 for arrays, and what the header says for files and ``CCDData`` in ADU.
     bad : array-like of bool, optional
         True for pixels not to be used, (H, W), besides those that the input itself marks.
+    saturation : float, optional
+        Electrons above which a pixel says nothing, in place of the header's.
     threshold : float, optional
         In place of the model's own.
+    tile : int, optional
+        Side of the tiles, see `NetworkDetector`.
+    device : {"cuda", "mps", "cpu", "onnx"}, optional
+        See `NetworkDetector`.
+    expected : float, optional
+        Share of ray pixels that is expected of the exposure (`crcore.calibration.expected_share`): probabilities are
+        shifted from the share of the model's calibration data to this.
     ext : int or str, optional
         Extension of a file, by name or number.
+    detector : NetworkDetector, optional
+        One that is there already, for many frames; ``model``, ``threshold``, ``tile`` and ``device`` are then its own.
 
     Returns
     -------
@@ -128,7 +271,7 @@ def detect(image, *, model=DEFAULT_MODEL, gain=None, bad=None, threshold=None, e
     Raises
     ------
     crcore.errors.InputError
-        For input that is no image, a gain that is not positive, or an unknown model.
+        For input that is no image, numbers that cannot be, or an unknown model.
 
     Examples
     --------
@@ -139,39 +282,16 @@ def detect(image, *, model=DEFAULT_MODEL, gain=None, bad=None, threshold=None, e
     >>> detect(image).n_rays
     1
     """
-    frame = _as_frame(image, gain=gain, bad=bad, ext=ext)
+    frame = as_frame(image, gain=gain, read_noise=read_noise, saturation=saturation, bad=bad, ext=ext)
     if frame.bad.all():
         raise InputError(f"{frame.name}: every pixel is bad or not a number: nothing to look at")
-    detection = NetworkDetector(model)(frame)
-    if threshold is None:
-        return detection
-    if not 0 <= threshold <= 1:
-        raise InputError(f"threshold {threshold}: a probability between 0 and 1 is needed")
-    return Detection(detection.prob, detection.not_evaluated, float(threshold), detection.model)
-
-
-def _as_frame(image, *, gain, bad, ext):
-    if gain is not None and not gain > 0:
-        raise InputError(f"gain {gain}: electrons per unit must be positive")
-    if isinstance(image, str | Path | Frame) and gain is not None:
-        raise InputError("gain: only arrays and CCDData in ADU take one; files and frames bring their own")
-    if isinstance(image, Frame):
-        frame = image
-    elif isinstance(image, str | Path):
-        frame = Frame.read(image, ext=ext)
-    elif isinstance(image, CCDData):
-        frame = Frame.from_ccddata(image, gain=gain)
-    else:
-        data = np.asarray(image)
-        if data.dtype.kind not in "uifb":
-            raise InputError(f"array: found type {data.dtype}: give one two-dimensional image of numbers")
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = data.astype(np.float32) * np.float32(gain or 1.0)
-        frame = Frame(values, name="array")
-    if bad is None:
-        return frame
-    marked = Frame(frame.data, bad=bad, name=frame.name).bad  # checks the mask's shape
-    return replace(frame, bad=frame.bad | marked)
+    detector = detector or NetworkDetector(model, tile_px=tile, device=device, threshold=threshold)
+    found = detector(frame)
+    if expected is not None:
+        if not detector.model.share:
+            raise InputError(f"model {found.model!r}: does not know the share of rays in its data: leave out expected")
+        found = replace(found, prob=shift_prior(found.prob, detector.model.share, expected))
+    return found
 
 
 class CosmicRayModel:
@@ -216,47 +336,3 @@ def init_model(model=DEFAULT_MODEL):
     cr_model = CosmicRayModel(model)
     loaded = cr_model.model
     return cr_model, SimpleNamespace(model=loaded.name, threshold=loaded.threshold, input=loaded.input)
-
-
-def write_detection(source, target, detection, frame):
-    """Copy a FITS file and attach ``CRMASK`` and ``CRPROB`` to the copy.
-
-    Parameters
-    ----------
-    source, target : path-like
-        The file that was read, and where the copy goes; never the same.
-    detection : Detection
-    frame : crcore.frame.Frame
-        What was read from ``source``; where it was trimmed, the masks are put back into
-        the size of the file's image and the rest is marked as not evaluated.
-
-    Raises
-    ------
-    InputError
-        When the target is the source or cannot be written.
-    """
-    source, target = Path(source), Path(target)
-    if target.exists() and target.samefile(source):
-        raise InputError(f"{target}: is the input itself: choose another output folder")
-    try:
-        # Compressed images are copied as they are on disk, so that not a bit of them changes.
-        with open_fits(source, disable_image_compression=True) as hdus, results.atomic(target) as part:
-            full = frame.full_shape or frame.shape
-            mask = np.full(full, MASK_NOT_EVALUATED, dtype=np.uint8)
-            prob = np.zeros(full, dtype=np.float32)
-            window = tuple(slice(o, o + n) for o, n in zip(frame.offset, frame.shape, strict=True))
-            mask[window], prob[window] = detection.dq(), detection.prob
-            hdu = fits.CompImageHDU(mask, name="CRMASK")
-            hdu.header["CRMODEL"] = (detection.model, "detector")
-            hdu.header["CRTHRESH"] = (detection.threshold, "probability threshold")
-            hdu.header["CRNPIX"] = (int(detection.mask.sum()), "pixels flagged")
-            hdu.header["CRNOBJ"] = (detection.n_rays, "8-connected groups of them")
-            hdu.header["CRNOEVAL"] = (int(detection.not_evaluated.sum()), "pixels not evaluated")
-            hdu.header["CRVER"] = (results.provenance()["revision"], "revision of crcore")
-            hdu.header["COMMENT"] = "bits: 1 cosmic ray, 2 not evaluated"
-            prob_hdu = fits.CompImageHDU(prob, name="CRPROB", compression_type="GZIP_2", quantize_level=0)
-            fits.HDUList([*hdus, hdu, prob_hdu]).writeto(part, overwrite=True, output_verify="silentfix")
-    except OSError as error:
-        raise InputError(
-            f"{target}: cannot be written ({error.strerror or error}): check the folder and the disk"
-        ) from None

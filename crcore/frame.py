@@ -1,30 +1,17 @@
 """One exposure in electrons, with its noise, masks and header, and how it is read from FITS."""
 
-import contextlib
-import re
-import warnings
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from astropy import units
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyError, VerifyWarning
 from astropy.nddata import CCDData, StdDevUncertainty
-from astropy.utils.exceptions import AstropyUserWarning
 
 from crcore.errors import InputError
+from crcore.fits_input import frame_parts, number, open_fits, readable
 
-__all__ = ["FITS_SUFFIXES", "Frame", "find_fits", "open_fits", "science_extensions"]
-
-#: what reading a damaged FITS file may raise
-BROKEN_FITS = (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, VerifyError, zlib.error)
-
-#: bits of ``DQ`` that mark cosmic rays (HST: data handbooks; Gemini: DRAGONS)
-_RAY_BITS = {"HST": 4096 | 8192, "Gemini": 8}
-
-FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.fz", ".fits.gz", ".fit.gz", ".fz")
+__all__ = ["Frame", "as_frame"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +106,8 @@ class Frame:
             Extension with the image; by default ``SCI``, else the first that has a
             two-dimensional image.
         gain, read_noise : float, optional
-            Electrons per unit of the data, and electrons, in place of what the header says.
+            Electrons per unit of the data, and electrons, in place of what the header says; a sequence has one value
+            for each of several amplifiers, side by side along a row.
 
         Returns
         -------
@@ -131,10 +119,14 @@ class Frame:
             When the file is missing, cannot be read, or holds no such image.
         """
         path = Path(path)
-        with _readable(path), open_fits(path) as hdus:
-            index = _image_index(hdus, ext, path)
-            data, header = hdus[index].data, _merged_header(hdus, index)
-            return _calibrated(data, header, _bad_pixels(hdus, index), path, gain, read_noise)
+        with readable(path), open_fits(path) as hdus:
+            parts = frame_parts(hdus, ext=ext, name=str(path), gain=gain, read_noise=read_noise)
+            return cls(**{**parts, "name": path.name})
+
+    @classmethod
+    def from_hdus(cls, hdus, *, ext=None, gain=None, read_noise=None):
+        """The same from an open `astropy.io.fits.HDUList`."""
+        return cls(**frame_parts(hdus, ext=ext, gain=gain, read_noise=read_noise))
 
     def to_ccddata(self):
         """The frame as `astropy.nddata.CCDData` in electrons, mask True where bad."""
@@ -164,16 +156,16 @@ class Frame:
         if ccd.unit == units.electron:
             gain = 1.0
         elif ccd.unit == units.adu:
-            gain = gain or _number(header, "GAIN", None)
+            gain = gain or number(header, "GAIN", None)
             if gain is None:
                 raise InputError(f"{name}: is in ADU and has no GAIN: give gain in electrons per ADU")
         else:
             raise InputError(f"{name}: is in {ccd.unit}: give electrons or ADU")
         header["GAIN"] = (1.0, "electrons per unit of the data")
-        saturation = _number(header, "SATURATE", None)
+        saturation = number(header, "SATURATE", None)
         return cls(
             np.asarray(ccd.data) * gain,
-            read_noise=_number(header, "RDNOISE", None),
+            read_noise=number(header, "RDNOISE", None),
             saturation=None if saturation is None else saturation * gain,
             bad=ccd.mask,
             header=header,
@@ -181,222 +173,36 @@ class Frame:
         )
 
 
-@contextlib.contextmanager
-def open_fits(path, **options):
-    """Open a FITS file for reading.
-
-    The file is closed even when it is no FITS file. A file that ends too early raises
-    OSError, where astropy would warn and give what there is; headers that only bend the
-    standard are read without a word. Further options go to `astropy.io.fits.open`.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VerifyWarning)
-        warnings.filterwarnings("error", "(?s).*(truncated|may be corrupted|file is corrupted)", AstropyUserWarning)
-        warnings.filterwarnings("error", "(?s).*(truncated|may be corrupted|file is corrupted)", VerifyWarning)
-        try:
-            with Path(path).open("rb") as stream, fits.open(stream, memmap=False, **options) as hdus:
-                yield hdus
-        except (AstropyUserWarning, VerifyWarning) as warning:
-            raise OSError(_first_line(warning)) from None
-
-
-def find_fits(folder):
-    """All FITS files below a folder, sorted.
+def as_frame(image, *, gain=None, read_noise=None, saturation=None, bad=None, ext=None):
+    """One exposure of any form as a `Frame`; parameters as of `crcore.detect`.
 
     Raises
     ------
     InputError
-        When the folder does not exist.
+        For what is no image, or a number that cannot be.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder: check the path")
-    return sorted(
-        p
-        for p in folder.rglob("*")
-        if p.is_file() and p.name.lower().endswith(FITS_SUFFIXES) and not p.name.startswith(".")
-    )
-
-
-def science_extensions(path):
-    """Numbers of the extensions that hold images of the sky: one, or one for each chip of a mosaic.
-
-    Those named ``SCI``; where there are none, the first image, and those that say with it by ``DETSEC`` that they
-    are parts of one mosaic.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    list of int
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read or holds no two-dimensional image.
-    """
-    path = Path(path)
-    with _readable(path), open_fits(path) as hdus:
-        first = _image_index(hdus, None, path)
-        parts = hdus[first].name == "SCI" or "DETSEC" in hdus[first].header
-        return [first] + [
-            i
-            for i, hdu in enumerate(hdus)
-            if parts and i != first and _is_image(hdu) and (hdu.name == "SCI" or "DETSEC" in hdu.header)
-        ]
-
-
-def _is_image(hdu):
-    return getattr(hdu, "is_image", False) and hdu.header.get("NAXIS") == 2
-
-
-@contextlib.contextmanager
-def _readable(path):
-    """Says in one line what is wrong with a file that cannot be read."""
-    try:
-        yield
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: check the path") from None
-    except BROKEN_FITS as error:
-        raise InputError(f"{path}: cannot be read as FITS ({_first_line(error)}): is it whole?") from None
-
-
-def _first_line(error):
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]
-
-
-def _image_index(hdus, ext, path):
-    """Number of the extension that holds the image."""
-    if ext is not None:
-        try:
-            index = hdus.index_of(ext)
-            found = hdus[index].data
-        except (KeyError, IndexError):
-            raise InputError(f"{path}: has no extension {ext!r}: it has {_listing(hdus)}") from None
-        if found is None or np.ndim(found) != 2 or not getattr(hdus[index], "is_image", False):
-            raise InputError(f"{path}: extension {ext!r} is no two-dimensional image: it has {_listing(hdus)}")
-        return index
-    order = [i for i, h in enumerate(hdus) if h.name == "SCI"]
-    order += [i for i in range(len(hdus)) if i not in order]
-    for i in order:
-        if _is_image(hdus[i]) and hdus[i].data is not None:
-            return i
-    raise InputError(f"{path}: holds no two-dimensional image (found {_listing(hdus)}): name one with --ext")
-
-
-def _listing(hdus):
-    return ", ".join(f"{i} {h.name or 'unnamed'} {getattr(h, 'shape', ())}" for i, h in enumerate(hdus))
-
-
-def _merged_header(hdus, index):
-    header = hdus[index].header.copy()
-    if index:
-        for card in hdus[0].header.cards:
-            if card.keyword not in header and card.keyword not in ("SIMPLE", "EXTEND", "COMMENT", "HISTORY", ""):
-                header.append(card)
-    return header
-
-
-def _bad_pixels(hdus, index):
-    """Bad pixels of an image extension: the ``BPM`` or ``DQ`` that follows it, or stands alone in the file.
-
-    Bits by which an observatory has marked cosmic rays do not make a pixel bad.
-    """
-    shape = hdus[index].data.shape
-    telescope = str(hdus[0].header.get("TELESCOP", hdus[index].header.get("TELESCOP", "")))
-    ray_bits = next((bits for name, bits in _RAY_BITS.items() if telescope.startswith(name)), 0)
-    images = [i for i, h in enumerate(hdus) if h.name == hdus[index].name]
-    following = [i for i in images if i > index]
-    for name in ("BPM", "DQ"):
-        masks = [i for i, h in enumerate(hdus) if h.name == name and h.data is not None and h.data.shape == shape]
-        mine = [i for i in masks if i > index and (not following or i < following[0])]
-        if not mine and len(images) == 1:
-            mine = masks
-        if mine:
-            mask = hdus[mine[0]].data
-            return (mask.astype(np.int64) & ~ray_bits if ray_bits else mask) != 0
-    return None
-
-
-def _number(header, keyword, default):
-    value = header.get(keyword, default)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
-
-
-def _section(header, keyword, shape):
-    """``[x1:x2, y1:y2]`` as slices, or None where absent or outside the array."""
-    match = re.fullmatch(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]", str(header.get(keyword, "")))
-    if not match:
-        return None
-    x1, x2, y1, y2 = (int(g) for g in match.groups())
-    if not (1 <= x1 <= x2 <= shape[1] and 1 <= y1 <= y2 <= shape[0]):
-        return None
-    return slice(y1 - 1, y2), slice(x1 - 1, x2)
-
-
-def _overscan(values, header):
-    """Bias-subtracted illuminated part of a raw array and its place (slices), or the array as it is and None."""
-    trim, overscan = (_section(header, key, values.shape) for key in ("TRIMSEC", "BIASSEC"))
-    if trim is not None and overscan is not None and values[trim].shape != values.shape:
-        level = np.median(values[overscan], axis=1, keepdims=True)  # one level a row, as the amplifier drifts
-        if level.shape[0] != values[trim].shape[0]:
-            level = np.median(values[overscan])
-        return values[trim] - level, trim, float(np.max(level))
-    columns, amplifiers = header.get("COVER"), header.get("AMPSROW")
-    trim = _section(header, "DATASEC", values.shape)
-    if isinstance(columns, int) and isinstance(amplifiers, int) and columns > 0 and amplifiers > 0 and trim is not None:
-        width = trim[1].stop  # Lick: the overscan of each amplifier, one after the other, follows the image
-        if values.shape[1] == width + columns * amplifiers:
-            image = np.array(values[:, :width])
-            edges = np.linspace(0, width, amplifiers + 1).astype(int)
-            for k in range(amplifiers):
-                start = width + k * columns
-                level = np.median(values[:, start : start + columns], axis=1, keepdims=True)
-                image[:, edges[k] : edges[k + 1]] -= level
-            return image, (slice(0, values.shape[0]), slice(0, width)), float(np.median(values[:, width:]))
-    return values, None, 0.0
-
-
-def _calibrated(data, header, bad, path, gain, read_noise):
-    """Electrons from what a file holds; overscan subtracted and trimmed where it is there. Changes ``header``."""
-    given = _number(header, "GAIN", None) if gain is None else gain
-    if given is not None and given <= 0:
-        raise InputError(f"{path}: GAIN = {given}: electrons per ADU must be positive")
-    if gain is None and str(header.get("BUNIT", "")).strip().lower() in ("electron", "electrons", "e-", "e"):
-        given = 1.0  # the data are electrons already; GAIN tells how they became so
-    saturation = _number(header, "SATURATE", None)
-    values, trim, bias = _overscan(np.asarray(data, dtype=np.float32), header)
-    offset = (0, 0)
-    if trim is not None:
-        if saturation is not None:
-            saturation -= bias
-        bad = None if bad is None else bad[trim]
-        offset = (trim[0].start, trim[1].start)
-        header.add_history("crcore: overscan subtracted and trimmed")
-        for keyword, shift in (("CRPIX1", offset[1]), ("CRPIX2", offset[0])):
-            if keyword in header:
-                header[keyword] = _number(header, keyword, 0.0) - shift
-    factor = 1.0 if given is None else given
-    if given is not None:
-        header["GAIN"] = (1.0, "electrons per unit of the data")
-    if saturation is not None:
-        saturation *= factor
-        header["SATURATE"] = (saturation, "electrons")
-    if read_noise is not None:
-        header["RDNOISE"] = (float(read_noise), "electrons")
-    return Frame(
-        values * np.float32(factor),
-        read_noise=_number(header, "RDNOISE", None),
-        saturation=saturation,
-        bad=bad,
-        header=header,
-        name=path.name,
-        offset=offset,
-        full_shape=np.shape(data),
-        calibrated=given is not None,
-    )
+    for name, value in (("gain", gain), ("read_noise", read_noise), ("saturation", saturation)):
+        if value is not None and not (np.isfinite(value).all() and np.min(value) > (-1 if name == "read_noise" else 0)):
+            raise InputError(f"{name} {value}: a positive number is needed")
+    if isinstance(image, Frame):
+        if gain is not None:
+            raise InputError("gain: a Frame is in electrons already: leave it out")
+        frame = image
+    elif isinstance(image, str | Path):
+        frame = Frame.read(image, ext=ext, gain=gain)
+    elif isinstance(image, fits.HDUList):
+        frame = Frame.from_hdus(image, ext=ext, gain=gain)
+    elif isinstance(image, CCDData):
+        frame = Frame.from_ccddata(image, gain=gain)
+    else:
+        data = np.asarray(image)
+        if data.dtype.kind not in "uifb":
+            raise InputError(f"array: found type {data.dtype}: give one two-dimensional image of numbers")
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = data.astype(np.float32) * np.float32(1.0 if gain is None else gain)
+        frame = Frame(values, name="array")
+    changes = {"read_noise": read_noise, "saturation": saturation}
+    changes = {name: float(value) for name, value in changes.items() if value is not None}
+    if bad is not None:
+        changes["bad"] = frame.bad | Frame(frame.data, bad=bad, name=frame.name).bad  # checks the mask's shape
+    return replace(frame, **changes) if changes else frame

@@ -9,7 +9,7 @@ from crcore import results
 from crcore.batch import run_jobs
 from crcore.dataset import assign_splits, find_reference, sha256, write_sequence
 from crcore.errors import InputError
-from crcore.frame import science_extensions
+from crcore.fits_input import science_extensions
 from crcore.label_files import read_run
 from crcore.labeling import BORDER, NO_DATA, LabelingConfig, label_sequence
 from crcore.review import contact_sheet, write_index
@@ -47,7 +47,18 @@ MANIFEST = (
 )
 
 #: the modules that decide what a labelled sequence is
-_CODE = ("alignment", "dataset", "deviation", "frame", "label_files", "labeling", "rejection", "sequences", "sources")
+_CODE = (
+    "alignment",
+    "dataset",
+    "deviation",
+    "fits_input",
+    "frame",
+    "label_files",
+    "labeling",
+    "rejection",
+    "sequences",
+    "sources",
+)
 
 
 def label_batch(

@@ -3,7 +3,8 @@
 import numpy as np
 
 from crcore.errors import InputError
-from crcore.frame import Frame, science_extensions
+from crcore.fits_input import science_extensions
+from crcore.frame import Frame
 from crcore.labeling import LabelingConfig, label_sequence
 
 __all__ = ["label_files", "read_run"]

@@ -5,44 +5,15 @@ cosmic ray is the sigmoid of the logit. Working with logits keeps the losses
 exact in float32 where a sigmoid would round to 0 or 1.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from torch import nn
 
+from crcore.architecture import NetworkConfig
 from crcore.errors import InputError
 
 __all__ = ["CosmicConnUNet", "DeepCRUNet", "GroupNorm", "NetworkConfig", "build", "layers"]
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """What a network looks like; saved beside its weights.
-
-    Attributes
-    ----------
-    architecture : {"cosmic-conn", "deepcr"}
-        Cosmic-CoNN halves the resolution twice, deepCR once.
-    width : int
-        Channels of the first layer; both papers use 32.
-    depth : int
-        How often Cosmic-CoNN halves the resolution (2 in the paper).
-    norm : {"group", "batch", "instance", "none"}
-        Feature normalisation (section 3.3). deepCR has ``"batch"``, or ``"none"`` as its WFC3 model.
-    groups : int
-        Groups of group normalisation (8 in appendix C).
-    """
-
-    architecture: str = "cosmic-conn"
-    width: int = 32
-    depth: int = 2
-    norm: str = "group"
-    groups: int = 8
-
-    def __post_init__(self):
-        if self.architecture == "deepcr":  # what deepCR is, whatever was asked for
-            object.__setattr__(self, "depth", 1)
-            object.__setattr__(self, "norm", "none" if self.norm == "none" else "batch")
 
 
 def build(config):
@@ -161,15 +132,15 @@ class _UNet(nn.Module):
     @property
     def multiple(self):
         """Sides of an input must be multiples of this many pixels."""
-        return 2**self.depth
+        return NetworkConfig(depth=self.depth).multiple
 
     @property
     def reach_px(self):
         """Pixels from which an output pixel can learn, in one direction, by convolution alone."""
-        scales = [2**level for level in range(self.depth + 1)]
-        return 2 * sum(scales) + 2 * sum(scales[:-1]) + sum(scales[1:])
+        return NetworkConfig(depth=self.depth).reach_px
 
-    def forward(self, x):
+    def features(self, x):
+        """All but the last convolution: (B, 1, H, W) to (B, C, H, W)."""
         x = self.enter(x)  # (B, C, H, W)
         skips = []
         for block in self.down:
@@ -177,7 +148,11 @@ class _UNet(nn.Module):
             x = block(self.pool(x))  # (B, 2C, H/2, W/2), ...
         for widen, block in zip(self.widen, self.up, strict=True):
             x = block(torch.cat([skips.pop(), widen(x)], dim=1))
-        return self.leave(x)  # (B, 1, H, W)
+        return x
+
+    def forward(self, x):
+        """Logits, (B, 1, H, W)."""
+        return self.leave(self.features(x))
 
 
 def layers(network, size_px=1024):

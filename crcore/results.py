@@ -13,7 +13,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-__all__ = ["atomic", "code_hash", "provenance", "read_json", "read_rows", "write_json", "write_rows"]
+__all__ = ["atomic", "code_hash", "provenance", "read_json", "read_rows", "version", "write_json", "write_rows"]
 
 _PACKAGES = (
     "astropy",
@@ -77,6 +77,13 @@ def _revision():
     command = ["git", "describe", "--always", "--dirty"]
     run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return run.stdout.strip() if run.returncode == 0 else "unknown: no git checkout"
+
+
+def version():
+    """Version of this package."""
+    from crcore import __version__
+
+    return __version__
 
 
 def provenance(*, seed=None, seconds=None):

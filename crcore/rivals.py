@@ -15,7 +15,16 @@ import numpy as np
 from crcore.detection import Detection
 from crcore.errors import InputError
 
-__all__ = ["AstroScrappy", "ReleasedCosmicConn", "ReleasedDeepCR", "paper_objlim", "sweep"]
+__all__ = [
+    "AstroScrappy",
+    "DfCosmic",
+    "LaCosmic",
+    "ReleasedCosmicConn",
+    "ReleasedDeepCR",
+    "default_rivals",
+    "paper_objlim",
+    "sweep",
+]
 
 DEFAULT_SIGCLIP = 4.5  # Astro-SCRAPPY's own
 
@@ -134,3 +143,86 @@ class ReleasedDeepCR:
         """Run the network on the whole frame in patches of 1024, as electrons with the sky in."""
         prob = self._model.clean(_filled(frame), threshold=0.5, inpaint=False, binary=False, segment=True, patch=1024)
         return Detection(np.clip(np.asarray(prob, dtype=np.float32), 0, 1), frame.bad.copy(), 0.5, self.name)
+
+
+class _OneSetting:
+    """A filter at one setting: its score is 1 where it flags."""
+
+    def _detection(self, mask, frame):
+        return Detection(np.asarray(mask, dtype=np.float32), frame.bad.copy(), 0.5, self.name, frame=frame)
+
+
+class LaCosmic(_OneSetting):
+    """L.A.Cosmic as in the package ``lacosmic`` (Bradley), at Astro-SCRAPPY's default limits.
+
+    Parameters
+    ----------
+    sigclip, sigfrac, objlim : float
+        Detection limit, neighbour fraction, contrast limit.
+    """
+
+    def __init__(self, *, sigclip=DEFAULT_SIGCLIP, sigfrac=0.3, objlim=5.0):
+        self._detect = _need("lacosmic", "lacosmic").remove_cosmics
+        self.sigclip, self.sigfrac, self.objlim = sigclip, sigfrac, objlim
+        self.name = "lacosmic"
+
+    def __call__(self, frame):
+        """Run it on a frame."""
+        noise = frame.read_noise or 0.0
+        _, mask = self._detect(
+            _filled(frame),
+            self.objlim,
+            self.sigclip,
+            self.sigfrac,
+            effective_gain=1.0,
+            readnoise=noise,
+            mask=frame.bad if frame.bad.any() else None,
+        )
+        return self._detection(mask, frame)
+
+
+class DfCosmic(_OneSetting):
+    """L.A.Cosmic on PyTorch as in the package ``dfcosmic`` (GPL-3), at its default limits with four passes."""
+
+    def __init__(self, *, sigclip=DEFAULT_SIGCLIP, sigfrac=0.5, objlim=1.0):
+        self._detect = _need("dfcosmic", "dfcosmic").lacosmic
+        self.sigclip, self.sigfrac, self.objlim = sigclip, sigfrac, objlim
+        self.name = "dfcosmic"
+
+    def __call__(self, frame):
+        """Run it on a frame."""
+        _, mask = self._detect(
+            _filled(frame),
+            sigclip=self.sigclip,
+            sigfrac=self.sigfrac,
+            objlim=self.objlim,
+            niter=4,
+            gain=1.0,
+            readnoise=frame.read_noise or 0.0,
+        )
+        return self._detection(mask, frame)
+
+
+def default_rivals():
+    """Every rival at one setting, as a user would call it.
+
+    Returns
+    -------
+    detectors : dict
+        Name to detector.
+    missing : dict
+        Name to the reason why a rival is not there.
+    """
+    detectors, missing = {}, {}
+    for name, make in (
+        ("Astro-SCRAPPY", lambda: AstroScrappy(sigclips=(DEFAULT_SIGCLIP,))),
+        ("lacosmic", LaCosmic),
+        ("dfcosmic", DfCosmic),
+        ("deepCR (released)", ReleasedDeepCR),
+        ("Cosmic-CoNN (released)", ReleasedCosmicConn),
+    ):
+        try:
+            detectors[name] = make()
+        except InputError as error:
+            missing[name] = str(error)
+    return detectors, missing

@@ -8,7 +8,7 @@ from astropy import units
 from astropy.coordinates import Angle
 from astropy.time import Time
 
-from crcore.frame import BROKEN_FITS, find_fits, open_fits
+from crcore.fits_input import BROKEN_FITS, find_fits, open_fits
 
 __all__ = ["MAX_VISITS", "find_sequences", "night_of"]
 

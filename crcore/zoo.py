@@ -6,20 +6,19 @@ threshold found on validation data and the operating curve; ``card.md`` what it 
 """
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
-import torch
-
 from crcore import results
+from crcore.architecture import NetworkConfig
 from crcore.config import from_mapping
 from crcore.errors import InputError
-from crcore.networks import NetworkConfig, build
-from crcore.official import official_parts
 from crcore.preprocess import PREPARATIONS
 
-__all__ = ["Model", "load", "load_official", "names", "save"]
+__all__ = ["DEFAULT_MODEL", "Model", "fingerprint", "load", "load_official", "names", "save"]
+
+DEFAULT_MODEL = "ground_imaging"
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
@@ -31,8 +30,8 @@ class Model:
     Attributes
     ----------
     name : str
-    network : torch.nn.Module
-        In evaluation mode; gives logits.
+    network : torch.nn.Module or None
+        In evaluation mode; gives logits. None where it was loaded without PyTorch.
     config : crcore.networks.NetworkConfig
     input : str
         Input preparation, see `crcore.preprocess.prepare`.
@@ -42,15 +41,18 @@ class Model:
         Share of ray pixels in the data on which it was calibrated.
     curve : tuple
         `crcore.calibration.operating_curve` on those data.
+    folder : pathlib.Path or None
+        Where it is from.
     """
 
     name: str
-    network: torch.nn.Module
+    network: object
     config: NetworkConfig
     input: str = "noise"
     threshold: float = 0.5
     share: float | None = None
     curve: tuple = ()
+    folder: Path | None = None
 
 
 def names():
@@ -58,8 +60,14 @@ def names():
     return sorted(p.parent.name for p in _WEIGHTS.glob("*/model.safetensors"))
 
 
-def load(name):
+def load(name, *, network=True):
     """Load a model by name, or from its folder.
+
+    Parameters
+    ----------
+    name : str or path-like
+    network : bool, optional
+        False leaves the network out, and PyTorch with it: for ONNX.
 
     Raises
     ------
@@ -72,9 +80,33 @@ def load(name):
     try:
         settings = results.read_json(folder / "config.json")
         measured = results.read_json(folder / "thresholds.json")
-        threshold, share = float(measured["default"]), measured.get("share")
-        curve = tuple(tuple(float(v) for v in point) for point in measured.get("curve", ()))
-        config = from_mapping(NetworkConfig, settings["network"], str(folder / "config.json"))
+        model = Model(
+            folder.resolve().name,
+            None,
+            from_mapping(NetworkConfig, settings["network"], str(folder / "config.json")),
+            settings["input"],
+            float(measured["default"]),
+            measured.get("share"),
+            tuple(tuple(float(v) for v in point) for point in measured.get("curve", ())),
+            folder,
+        )
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{folder}: is no whole model ({str(error).splitlines()[0]})") from None
+    if model.input not in PREPARATIONS:
+        raise InputError(f"{folder / 'config.json'}: input {model.input!r} is unknown")
+    return dataclasses.replace(model, network=_network(folder, model.config)) if network else model
+
+
+def _network(folder, config):
+    """The network of a model's folder, with its weights."""
+    import safetensors.torch
+    import torch
+
+    from crcore.networks import build
+
+    try:
         network = build(config)
         weights = safetensors.torch.load_file(folder / "model.safetensors")
         if weights.keys() != _numbers(network).keys():
@@ -82,12 +114,16 @@ def load(name):
         network.load_state_dict(weights, strict=False)  # modules that are shared stand in it once
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise InputError(f"{folder}: is no whole model ({str(error).splitlines()[0]})") from None
-    if settings["input"] not in PREPARATIONS:
-        raise InputError(f"{folder / 'config.json'}: input {settings['input']!r} is unknown")
-    network.eval().to(memory_format=torch.channels_last)
-    return Model(folder.name, network, config, settings["input"], threshold, share, curve)
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+def fingerprint(model):
+    """SHA-256 of a model's weights on disk; an empty text for a model that is only in memory."""
+    if model.folder is None:
+        return ""
+    return hashlib.sha256((model.folder / "model.safetensors").read_bytes()).hexdigest()
 
 
 def _numbers(network):
@@ -115,6 +151,8 @@ def load_official(name):
     InputError
         When there is no such model, or its package is missing.
     """
+    from crcore.official import official_parts
+
     network, config, preparation = official_parts(name)
     return Model(f"{name} (official)", network, config, preparation)
 
@@ -132,6 +170,8 @@ def save(folder, model, *, card, recipe=None):
     recipe : crcore.recipe.Recipe, optional
         Saved as the effective configuration.
     """
+    import safetensors.torch
+
     folder = Path(folder)
     with results.atomic(folder / "model.safetensors") as part:
         numbers = {name: tensor.detach().contiguous() for name, tensor in _numbers(model.network).items()}

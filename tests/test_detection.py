@@ -1,4 +1,3 @@
-import hashlib
 from importlib.resources import files
 
 import numpy as np
@@ -8,8 +7,7 @@ from astropy.nddata import CCDData
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crcore import Frame, InputError, detect, init_model, zoo
-from crcore.detection import NetworkDetector, write_detection
+from crcore import Detection, Frame, InputError, detect, init_model, zoo
 
 
 @pytest.fixture(scope="module")
@@ -122,47 +120,6 @@ def test_the_answer_does_not_change_the_input(sky):
     assert np.array_equal(sky, before)
 
 
-def test_a_copy_gets_the_masks_and_the_original_is_untouched(sky, tmp_path):
-    source = tmp_path / "in.fits"
-    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(sky, name="SCI"), fits.ImageHDU(sky * 0, name="VAR")]).writeto(
-        source
-    )
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    frame = Frame.read(source)
-    found = NetworkDetector()(frame)
-    write_detection(source, tmp_path / "out" / "in_cr.fits", found, frame)
-    assert hashlib.sha256(source.read_bytes()).hexdigest() == digest
-    with fits.open(tmp_path / "out" / "in_cr.fits") as hdus:
-        assert [h.name for h in hdus] == ["PRIMARY", "SCI", "VAR", "CRMASK", "CRPROB"]
-        assert np.array_equal(hdus["SCI"].data, sky)
-        assert np.array_equal(hdus["CRMASK"].data & 1, found.mask)
-        assert np.array_equal(hdus["CRPROB"].data, found.prob)
-        header = hdus["CRMASK"].header
-        assert header["CRMODEL"] == "ground_imaging"
-        assert header["CRNPIX"] == found.mask.sum()
-        assert header["CRNOBJ"] == found.n_rays
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["in_cr.fits"]
-
-
-def test_what_was_trimmed_is_marked_as_not_evaluated(tmp_path):
-    source = files("ccdproc") / "tests" / "data" / "a8280271.fits"
-    frame = Frame.read(source)
-    write_detection(source, tmp_path / "cr.fits", NetworkDetector()(frame), frame)
-    mask = fits.getdata(tmp_path / "cr.fits", "CRMASK")
-    assert mask.shape == (520, 536)
-    assert (mask[:, :16] == 2).all()
-    assert (mask[:, 528:] == 2).all()
-    assert (mask[:, 16:528] & 2 == 0).all()
-
-
-def test_an_input_is_never_overwritten(sky, tmp_path):
-    source = tmp_path / "in.fits"
-    fits.PrimaryHDU(sky).writeto(source)
-    frame = Frame.read(source)
-    with pytest.raises(InputError, match="is the input itself"):
-        write_detection(source, source, NetworkDetector()(frame), frame)
-
-
 def test_a_released_model_has_its_card_and_is_small():
     for name in zoo.names():
         folder = files("crcore") / "weights" / name
@@ -176,16 +133,6 @@ def test_a_damaged_model_is_explained(tmp_path):
     (tmp_path / "thresholds.json").write_text('{"default": 0.5}')
     with pytest.raises(InputError, match="is no whole model"):
         zoo.load(tmp_path)
-
-
-def test_a_compressed_image_is_copied_bit_for_bit(sky, tmp_path):
-    source = tmp_path / "in.fits.fz"
-    hdu = fits.CompImageHDU(sky, name="SCI", compression_type="RICE_1", quantize_level=16)
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(source)
-    frame = Frame.read(source)
-    write_detection(source, tmp_path / "out.fits", NetworkDetector()(frame), frame)
-    assert np.array_equal(fits.getdata(tmp_path / "out.fits", "SCI"), fits.getdata(source, "SCI"))
-    assert fits.getdata(tmp_path / "out.fits", "CRMASK").shape == sky.shape
 
 
 def test_a_callers_bad_pixels_count_for_every_form_of_input(sky, tmp_path):
@@ -207,9 +154,92 @@ def test_counts_without_a_gain_are_refused(sky):
     assert detect(CCDData(sky / 2, unit="adu"), gain=2.0).prob == pytest.approx(detect(sky).prob, abs=1e-4)
 
 
-def test_a_gain_for_a_file_is_refused(tmp_path, sky):
+def test_a_gain_for_a_frame_is_refused(sky):
     with pytest.raises(InputError, match="gain"):
         detect(Frame(sky), gain=2.0)
+
+
+def test_a_gain_for_a_file_stands_in_for_the_headers(tmp_path, sky):
+    path = tmp_path / "adu.fits"
+    fits.PrimaryHDU(sky / 2).writeto(path)
+    assert detect(path, gain=2.0).prob == pytest.approx(detect(sky).prob, abs=1e-4)
+    with fits.open(path) as hdus:
+        assert detect(hdus, gain=2.0).prob == pytest.approx(detect(sky).prob, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def saturated_star():
+    """A star with a flat top of 120 pixels and a bleeding column, and a ray far from it."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[0:160, 0:160]
+    flux = 3e6 * (1 + ((y - 80) ** 2 + (x - 80) ** 2) / 3.0**2) ** -3.0
+    image = rng.poisson(200 + flux).astype("f4")
+    image[30:130, 80] = 9e4
+    for i in range(12):
+        image[10 + i, 30 + 2 * i : 33 + 2 * i] += 1500
+    return np.minimum(image, 6e4)
+
+
+def test_saturated_cores_breed_no_rays_and_are_not_called_clean(saturated_star):
+    found = detect(saturated_star, saturation=6e4)
+    full = saturated_star >= 6e4
+    assert found.not_evaluated[full].all()
+    near = np.zeros(full.shape, bool)
+    near[25:135, 60:100] = True
+    assert not found.mask[near].any()
+    assert found.mask[10:22, 30:55].sum() >= 20
+
+
+def test_a_hole_in_a_star_breeds_no_rays():
+    y, x = np.mgrid[0:96, 0:96]
+    flux = 5e4 * (1 + ((y - 48) ** 2 + (x - 48) ** 2) / 3.0**2) ** -3.0
+    image = np.random.default_rng(4).poisson(300 + flux).astype("f4")
+    image[48, 48] = np.nan
+    image[40:60, 50] = np.nan
+    assert not detect(image).mask.any()
+
+
+def test_objects_say_where_rays_are_and_what_they_weigh():
+    image = np.random.default_rng(5).normal(100, 3, (80, 90)).astype("f4")
+    image[40, 20:26] += [500, 900, 900, 900, 900, 500]
+    prob = np.zeros(image.shape, dtype=np.float32)
+    prob[40, 20:26] = 0.75
+    prob[40, 22] = 0.875
+    table = Detection(prob, prob > 1, 0.5, "by hand", frame=Frame(image)).objects()
+    assert len(table) == 1
+    ray = table[0]
+    assert ray["x"] == pytest.approx(22.5, abs=0.2)
+    assert ray["y"] == pytest.approx(40, abs=0.2)
+    assert ray["charge"] == pytest.approx(4600, rel=0.03)
+    assert ray["peak"] == pytest.approx(900, rel=0.05)
+    assert (ray["n_pixels"], ray["length_px"], ray["prob"]) == (6, pytest.approx(6), 0.875)
+    assert len(detect(np.full((20, 20), 7.0)).objects()) == 0
+
+
+def test_a_detection_becomes_ccddata(sky):
+    found = detect(sky, read_noise=5.0)
+    ccd = found.to_ccddata()
+    assert ccd.unit == "electron"
+    assert np.array_equal(ccd.mask, found.mask)
+    assert np.array_equal(ccd.flags, found.dq())
+    assert ccd.uncertainty.array[0, 0] == pytest.approx(np.sqrt(sky[0, 0] + 25), rel=1e-5)
+
+
+def test_an_expected_share_shifts_probabilities(sky):
+    model = zoo.load("ground_imaging")
+    model = zoo.Model(**{**vars(model), "share": 0.002})
+    usual, rare = detect(sky, model=model), detect(sky, model=model, expected=1e-5)
+    assert (rare.prob <= usual.prob).all()
+    assert rare.mask.sum() < usual.mask.sum()
+    assert detect(sky, model=model, expected=0.002).prob == pytest.approx(usual.prob, abs=1e-6)
+
+
+def test_a_mask_grows_but_not_into_what_was_not_evaluated(sky):
+    bad = np.zeros(sky.shape, bool)
+    bad[:, 50] = True
+    found = detect(sky, bad=bad)
+    assert found.dilated(0).sum() == found.mask.sum() < found.dilated(1).sum() < found.dilated(2).sum()
+    assert not found.dilated(2)[bad].any()
 
 
 @pytest.mark.parametrize("fwhm_px", [3.0, 4.5, 7.0])

@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from crcore.dataset import write_frame
 from crcore.errors import InputError
-from crcore.frame import Frame, find_fits, science_extensions
+from crcore.fits_input import find_fits, science_extensions
+from crcore.frame import Frame
 
 FITS_DTYPES = ["u1", "i2", "i4", "i8", "f4", "f8", "u2", "u4", "u8", "i1"]
 

@@ -6,7 +6,15 @@ import pytest
 
 from crcore.errors import InputError
 from crcore.frame import Frame
-from crcore.rivals import AstroScrappy, ReleasedCosmicConn, ReleasedDeepCR, paper_objlim
+from crcore.rivals import (
+    AstroScrappy,
+    DfCosmic,
+    LaCosmic,
+    ReleasedCosmicConn,
+    ReleasedDeepCR,
+    default_rivals,
+    paper_objlim,
+)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +24,7 @@ def frame():
     return Frame(image, read_noise=5.0, saturation=6e4)
 
 
-@pytest.mark.parametrize("make", [AstroScrappy, ReleasedCosmicConn, ReleasedDeepCR])
+@pytest.mark.parametrize("make", [AstroScrappy, LaCosmic, DfCosmic, ReleasedCosmicConn, ReleasedDeepCR])
 def test_every_rival_answers_like_a_detector(make, frame):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # other people's code
@@ -51,3 +59,12 @@ def test_a_missing_rival_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "deepCR", None)
     with pytest.raises(InputError, match="pip install"):
         ReleasedDeepCR()
+
+
+def test_a_missing_rival_is_named_and_the_others_are_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lacosmic", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        detectors, missing = default_rivals()
+    assert set(missing) == {"lacosmic"}
+    assert "Astro-SCRAPPY" in detectors

@@ -26,6 +26,7 @@ _CODE = (
     "alignment",
     "dataset",
     "deviation",
+    "fits_input",
     "frame",
     "instruments",
     "labeling",

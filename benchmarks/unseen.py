@@ -1,0 +1,139 @@
+"""Detectors on real frames that no network here was trained on.
+
+CRCORE_DATA=FOLDER python benchmarks/unseen.py [MODEL ...] [--rivals] [--sets NAME ...]
+
+Average precision of pixels away from sources, with 95 % intervals by frame, on ``lowell-nasa42`` and ``lco-0m4``
+(reference truth), on recorded GMOS and ITL rays put into real skies, and on the slit frames of ``kast-blue`` (labelled
+from each other); stars of ``lowell-nasa42`` whose cores are flagged in two of three exposures, per 1,000. None of
+this is ever trained on.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from crcore.dataset import find_reference
+from crcore.detection import NetworkDetector
+from crcore.frame import Frame
+from crcore.harm import count_harmed, find_stars
+from crcore.labeling import KINDS, label_sequence
+from crcore.metrics import PixelScores
+from crcore.paths import user_data
+from crcore.preprocess import sky_and_noise
+from crcore.rivals import AstroScrappy, ReleasedCosmicConn, ReleasedDeepCR, sweep
+from crcore.simulate.observe import ray_truth
+from crcore.simulate.recorded import inject_rays, read_rays
+
+SETS = ("lowell", "lco", "gmos rays", "itl rays", "slit")
+
+
+def with_reference(folder, sub):
+    for path in sorted((folder / sub).glob("*.fits.fz")):
+        truth = find_reference(folder, path.name)
+        if truth is not None:
+            yield Frame.read(path), truth == 1, truth != 2
+
+
+def injected(folder, rays):
+    """Recorded rays over real skies; the skies' own rays and sources do not count."""
+    rng = np.random.default_rng(7)
+    frames = [("lowell-nasa42", 1), ("lco-0m4", 4)]
+    for sub, step in frames:
+        for frame, ray, use in list(with_reference(folder, sub))[::step]:
+            charge, _ = inject_rays(frame.shape, rays, int(2e-4 * frame.data.size), rng)
+            _, noise = sky_and_noise(np.where(frame.bad, 0, frame.data), bad=frame.bad if frame.bad.any() else None)
+            truth = ray_truth(charge, noise)
+            data = frame.data + rng.poisson(np.maximum(charge, 0)).astype(np.float32)
+            own = ndimage.binary_dilation(ray, iterations=3)
+            made = Frame(data, read_noise=frame.read_noise, saturation=frame.saturation, bad=frame.bad, name=frame.name)
+            yield made, truth == 1, use & ~own & (truth != 2)
+
+
+def slit(folder):
+    frames = [Frame.read(folder / "kast-blue" / f"kast_blue_b{k}.fits.gz") for k in (27, 28, 29)]
+    labelled = label_sequence(frames, KINDS["spectroscopy"])
+    for i in range(3):
+        yield frames[i], labelled.cr[i] > 0, labelled.ignore[i] == 0
+
+
+def frames_of(folder, name):
+    if name in ("lowell", "lco"):
+        return with_reference(folder, {"lowell": "lowell-nasa42", "lco": "lco-0m4"}[name])
+    if name == "slit":
+        return slit(folder)
+    file = {"gmos rays": "gmosn_bias_frames_00-28.npz", "itl rays": "itl_darks_2017.fits.gz"}[name]
+    return injected(folder, read_rays(folder / "rays" / file))
+
+
+def interval(frames, rng, n=300):
+    """95 % of the average precision when frames are drawn with replacement."""
+    values = []
+    for _ in range(n):
+        pooled = PixelScores()
+        for k in rng.integers(0, len(frames), len(frames)):
+            pooled.merge(frames[k])
+        values.append(pooled.average_precision())
+    return np.nanpercentile(values, [2.5, 97.5])
+
+
+def judge(detector, folder, sets):
+    """Cells of one detector's row."""
+    cells, seconds, pixels = [], 0.0, 0
+    for name in sets:
+        frames, at = [], np.zeros(3)
+        for frame, truth, use in frames_of(folder, name):
+            begun = time.monotonic()
+            found = detector(frame)
+            seconds, pixels = seconds + time.monotonic() - begun, pixels + frame.data.size
+            scores = PixelScores()
+            scores.add(np.where(found.not_evaluated, 0, found.prob), truth, use)
+            frames.append(scores)
+            mask = found.mask & use
+            at += [mask.sum(), truth[use].sum(), (mask & truth).sum()]
+        pooled = PixelScores()
+        for scores in frames:
+            pooled.merge(scores)
+        low, high = interval(frames, np.random.default_rng(1))
+        recall, precision = at[2] / max(at[1], 1), at[2] / max(at[0], 1)
+        cells.append(f"{pooled.average_precision():.3f} [{low:.3f}, {high:.3f}] (R {recall:.2f}, P {precision:.2f})")
+    paths = sorted((folder / "lowell-nasa42").glob("*.fits.fz"))
+    harmed = total = 0
+    for k in range(0, 15, 3):
+        run = [Frame.read(p) for p in paths[k : k + 3]]
+        stars = find_stars(run)
+        harmed += int(count_harmed([detector(f).mask for f in run], stars).sum())
+        total += len(stars)
+    return [*cells, f"{1000 * harmed / total:.1f} of {total}", f"{1e6 * seconds / pixels:.2f}"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--rivals", action="store_true")
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
+    args = parser.parse_args()
+    folder = user_data()
+    if folder is None:
+        sys.exit("unseen.py: set CRCORE_DATA to a folder with lowell-nasa42, lco-0m4, kast-blue, rays and truth")
+    warnings.simplefilter("ignore")
+    detectors = {Path(m).name: NetworkDetector(m) for m in args.models}
+    if args.rivals:
+        detectors |= {
+            "Cosmic-CoNN ground_imaging (released)": ReleasedCosmicConn(),
+            "Cosmic-CoNN NRES (released)": ReleasedCosmicConn("NRES"),
+            "deepCR ACS-WFC (released)": ReleasedDeepCR(),
+            "Astro-SCRAPPY, sigclip sweep": AstroScrappy(sigclips=sweep(8)),
+        }
+    print("| detector | " + " | ".join(args.sets) + " | stars harmed per 1,000 (Lowell) | s/Mpixel |")
+    print("|" + " --- |" * (len(args.sets) + 3))
+    for name, detector in detectors.items():
+        print(f"| {name} | " + " | ".join(judge(detector, folder, args.sets)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""What a network looks like, in a form that does not need PyTorch."""
+
+from dataclasses import dataclass
+
+__all__ = ["NetworkConfig"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a network looks like; saved beside its weights.
+
+    Attributes
+    ----------
+    architecture : {"cosmic-conn", "deepcr"}
+        Cosmic-CoNN halves the resolution twice, deepCR once.
+    width : int
+        Channels of the first layer; both papers use 32.
+    depth : int
+        How often Cosmic-CoNN halves the resolution (2 in the paper).
+    norm : {"group", "batch", "instance", "none"}
+        Feature normalisation (section 3.3). deepCR has ``"batch"``, or ``"none"`` as its WFC3 model.
+    groups : int
+        Groups of group normalisation (8 in appendix C).
+    """
+
+    architecture: str = "cosmic-conn"
+    width: int = 32
+    depth: int = 2
+    norm: str = "group"
+    groups: int = 8
+
+    def __post_init__(self):
+        if self.architecture == "deepcr":  # what deepCR is, whatever was asked for
+            object.__setattr__(self, "depth", 1)
+            object.__setattr__(self, "norm", "none" if self.norm == "none" else "batch")
+
+    @property
+    def multiple(self):
+        """Sides of an input must be multiples of this many pixels."""
+        return 2**self.depth
+
+    @property
+    def reach_px(self):
+        """Pixels from which an output pixel can learn, in one direction, by convolution alone."""
+        scales = [2**level for level in range(self.depth + 1)]
+        return 2 * sum(scales) + 2 * sum(scales[:-1]) + sum(scales[1:])
+
+    @property
+    def local(self):
+        """True where an answer depends on nothing farther away than ``reach_px``.
+
+        Group and instance normalisation take means over all that the network is given.
+        """
+        return self.norm in ("batch", "none")

@@ -1,0 +1,177 @@
+"""Where a network runs, how precisely, and in how large tiles: PyTorch on a GPU or CPU, or ONNX without PyTorch."""
+
+import contextlib
+import importlib.util
+from functools import lru_cache
+
+import psutil
+from scipy import special
+
+from crcore.errors import InputError
+
+__all__ = ["DEVICES", "OnnxRunner", "TorchRunner", "export_onnx", "runner", "tile_for"]
+
+DEVICES = ("cuda", "mps", "cpu", "onnx")
+
+#: side of a tile of a local network on a CPU: its activations then stay near the caches
+LOCAL_TILE_PX = 512
+#: side of a tile where the answer depends on it and memory does not reach for the whole frame; as the released package
+GLOBAL_TILE_PX = 1024
+
+
+def runner(model, device=None):
+    """Something that turns tiles of network input into probabilities: ``runner(model)(tile)``.
+
+    Parameters
+    ----------
+    model : crcore.zoo.Model
+    device : {"cuda", "mps", "cpu", "onnx"}, optional
+        By default a GPU if there is one, else the CPU; ``"onnx"`` for a model that was loaded without PyTorch.
+
+    Raises
+    ------
+    InputError
+        For a device that is not there.
+    """
+    if device is not None and str(device).split(":")[0] not in DEVICES:
+        raise InputError(f"device {device!r} is unknown: use one of {', '.join(DEVICES)}")
+    if device == "onnx" or model.network is None:
+        return OnnxRunner(model)
+    return TorchRunner(model, device)
+
+
+def tile_for(model, shape, free_bytes):
+    """Side of the tiles for a frame, or None for the whole frame at once.
+
+    Section 5 of the paper chooses by the memory that is free. A local network's answer does not depend on it. Others
+    take means over a tile, and get the whole frame where half of the free memory reaches for that.
+
+    Parameters
+    ----------
+    model : crcore.zoo.Model
+    shape : tuple of int
+        Rows and columns of the frame.
+    free_bytes : int
+    """
+    if model.config.local:
+        return LOCAL_TILE_PX
+    # about eight arrays of the first layer's width are alive at the widest place
+    needed = shape[0] * shape[1] * 8 * model.config.width * 4
+    return None if needed < free_bytes / 2 else GLOBAL_TILE_PX
+
+
+class TorchRunner:
+    """A network in PyTorch, in inference mode.
+
+    bfloat16 where the processor computes in it and the input is in units of the noise (electrons would lose digits);
+    the last convolution is always in float32.
+    """
+
+    def __init__(self, model, device=None):
+        import torch
+
+        self._torch = torch
+        gpus = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
+        self.device = str(device or (gpus[0] if gpus else "cpu"))
+        if self.device != "cpu" and self.device.split(":")[0] not in gpus:
+            raise InputError(f"device {self.device!r}: is not there; leave it out, or use 'cpu'")
+        self.network = model.network
+        if self.device != "cpu":
+            self.network = self.network.to(self.device)
+        self.half = model.input == "noise" and self._has_bfloat16()
+
+    def _has_bfloat16(self):
+        torch = self._torch
+        if self.device.startswith("cuda"):
+            return torch.cuda.is_bf16_supported()
+        if self.device != "cpu":
+            return False
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+    @property
+    def free_bytes(self):
+        """Memory that is free where the network runs."""
+        if self.device.startswith("cuda"):
+            return self._torch.cuda.mem_get_info()[0]
+        return psutil.virtual_memory().available
+
+    def __call__(self, tile):
+        """Probabilities of a tile (h, w) float32, of the same size."""
+        torch = self._torch
+        with torch.inference_mode():
+            x = torch.from_numpy(tile)[None, None].to(self.device).contiguous(memory_format=torch.channels_last)
+            precise = contextlib.nullcontext()
+            if self.half:
+                precise = torch.autocast(self.device.split(":")[0], torch.bfloat16)
+            with precise:
+                features = self.network.features(x)
+            return torch.sigmoid(self.network.leave(features.float()))[0, 0].cpu().numpy()
+
+
+class OnnxRunner:
+    """A network in ONNX Runtime (``pip install 'crcore[onnx]'``): no PyTorch is imported."""
+
+    device, half = "onnx", False
+
+    def __init__(self, model):
+        path = None if model.folder is None else model.folder / "model.onnx"
+        if path is None or not path.exists():
+            raise InputError(f"model {model.name!r}: has no model.onnx: make one with 'crcore export'")
+        self._session = _session(str(path))
+
+    @property
+    def free_bytes(self):
+        """Memory that is free."""
+        return psutil.virtual_memory().available
+
+    def __call__(self, tile):
+        """Probabilities of a tile (h, w) float32, of the same size."""
+        logits = self._session.run(None, {"image": tile[None, None]})[0][0, 0]
+        return special.expit(logits)
+
+
+@lru_cache(maxsize=4)
+def _session(path):
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise InputError("onnxruntime is not installed: pip install 'crcore[onnx]'")
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def export_onnx(model, path):
+    """Write a model's network as ONNX: input ``image`` (1, 1, h, w) float32, output ``logit`` of the same size.
+
+    Parameters
+    ----------
+    model : crcore.zoo.Model
+    path : path-like
+        Written whole or not at all.
+
+    Raises
+    ------
+    InputError
+        When the package ``onnx`` is missing.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise InputError("onnx is not installed: pip install 'crcore[onnx]'")
+    import warnings
+
+    import torch
+
+    from crcore import results
+
+    side = 4 * model.config.multiple
+    free = {2: "height", 3: "width"}
+    with results.atomic(path) as part, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model.network.to(memory_format=torch.contiguous_format),
+            (torch.zeros(1, 1, side, side),),
+            str(part),
+            input_names=["image"],
+            output_names=["logit"],
+            dynamic_axes={"image": free, "logit": free},
+            dynamo=False,
+        )
+    model.network.to(memory_format=torch.channels_last)
