@@ -55,7 +55,10 @@ def injected(folder, rays):
 
 
 def slit(folder):
-    frames = [Frame.read(folder / "kast-blue" / f"kast_blue_b{k}.fits.gz") for k in (27, 28, 29)]
+    frames = [
+        Frame.read(folder / "kast-blue" / f"kast_blue_b{k}.fits.gz", gain=(1.2, 1.2), read_noise=(3.7, 3.7))
+        for k in (27, 28, 29)
+    ]
     labelled = label_sequence(frames, KINDS["spectroscopy"])
     for i in range(3):
         yield frames[i], labelled.cr[i] > 0, labelled.ignore[i] == 0

@@ -147,7 +147,7 @@ def _expand(patterns):
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            inside = [p for p in find_fits(path) if not p.name.endswith(("_cr.fits", "_3frms_masks.fits"))]
+            inside = [p for p in find_fits(path) if not p.name.endswith(("_cr.fits", "frms_masks.fits"))]
             if not inside:
                 raise InputError(f"{path}: holds no FITS files")
             found.update(dict.fromkeys(inside))

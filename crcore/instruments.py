@@ -88,7 +88,7 @@ class Camera:
         return rows * columns * (self.pixel_um * 1e-4) ** 2
 
     @classmethod
-    def random(cls, rng):
+    def random(cls, rng, kind="imaging"):
         """A camera drawn from broad priors: what detectors for cameras never seen are trained on.
 
         Pixels of 9 to 45 um (binned), silicon of 10 to 300 um, point-spread functions of 1.2 to
@@ -97,6 +97,8 @@ class Camera:
         Parameters
         ----------
         rng : numpy.random.Generator
+        kind : str, optional
+            ``"imaging"``, ``"echelle"``, ``"slit"``, or ``"orbit"``: thin silicon above the atmosphere, sharp images.
 
         Returns
         -------
@@ -111,7 +113,7 @@ class Camera:
         thickness = between(10.0, 300.0)
         noise = between(1.5, 18.0)
         fwhm = between(1.2, 7.0)
-        return cls(
+        drawn = cls(
             name="random",
             telescope_class="random",
             telescope_id="any",
@@ -134,6 +136,24 @@ class Camera:
             optics=_OPTICS,
             fields=_FIELDS,
         )
+        if kind == "imaging":
+            return drawn
+        if kind == "orbit":
+            return dataclasses.replace(
+                drawn,
+                site="orbit",
+                altitude_m=540_000.0,
+                electrons_per_muon=0.0,
+                thickness_um=between(10.0, 60.0),
+                fwhm_px=(1.4, 2.6),
+                optics=("airy", "airy", "trailed"),
+                fields=("sparse", "galaxies", "cluster", "resolved_galaxy"),
+            )
+        if kind in ("echelle", "slit"):
+            low = between(1.6, 3.5)
+            shape = (4096, 4096) if kind == "echelle" else (512, 2048)
+            return dataclasses.replace(drawn, kind=kind, shape=shape, fwhm_px=(low, 1.4 * low))
+        raise InputError(f"kind of camera {kind!r} is unknown: use imaging, echelle, slit or orbit")
 
 
 #: point-spread functions and skies of any camera on the ground

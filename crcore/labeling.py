@@ -16,6 +16,7 @@ from crcore.sources import ROWS, dilate, median3x3, median_frame, sky_level, sou
 
 __all__ = [
     "BORDER",
+    "FAINT",
     "HOT_PIXEL",
     "KINDS",
     "NO_DATA",
@@ -27,6 +28,8 @@ __all__ = [
 
 #: codes of the ignore mask, which add up (documentation of the LCO CR dataset)
 BORDER, NO_DATA, SOURCE, HOT_PIXEL = 1, 2, 4, 8
+#: and one of ours, where the truth is known: charge of a ray that is too faint to count either way
+FAINT = 16
 
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -91,7 +94,7 @@ class Sequence:
     cr : numpy.ndarray, shape (n, H, W), uint8
         1 where a cosmic ray is.
     ignore : numpy.ndarray, shape (n, H, W), uint8
-        0 fine, else the sum of `BORDER`, `NO_DATA`, `SOURCE`, `HOT_PIXEL`.
+        0 fine, else the sum of `BORDER`, `NO_DATA`, `SOURCE`, `HOT_PIXEL`, `FAINT`.
     headers : tuple of astropy.io.fits.Header
         One a frame.
     names : tuple of str
@@ -124,6 +127,11 @@ class Sequence:
     def median(self):
         """The cosmic-ray-free median frame with the sky subtracted, (H, W) float32."""
         return median_frame(self.data - sky_level(self.data)[:, None, None])
+
+    def judged(self, i):
+        """True where the label of exposure ``i`` counts; bool, (H, W). Sources do where the labels are the truth."""
+        kept = SOURCE if self.headers[0].get("LABELS") == "truth" else 0
+        return (self.ignore[i] & ~np.uint8(kept)) == 0
 
     def frame(self, i):
         """Exposure ``i`` as a `crcore.frame.Frame`; bad where there is no data."""

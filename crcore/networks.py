@@ -106,8 +106,13 @@ class _Block(nn.Module):
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.norm2 = self.norm1 if shared else _normalisation(norm, c_out, groups)
 
-    def forward(self, x):
-        x = torch.relu(self.norm1(self.conv1(x)))
+    def forward(self, x, wide=False):
+        if wide:  # an image spans more than bfloat16 can tell apart: a faint ray on a bright star
+            with torch.autocast(x.device.type, enabled=False):
+                x = self.conv1(x.to(self.conv1.weight.dtype))
+        else:
+            x = self.conv1(x)
+        x = torch.relu(self.norm1(x))
         return torch.relu(self.norm2(self.conv2(x)))
 
 
@@ -141,7 +146,7 @@ class _UNet(nn.Module):
 
     def features(self, x):
         """All but the last convolution: (B, 1, H, W) to (B, C, H, W)."""
-        x = self.enter(x)  # (B, C, H, W)
+        x = self.enter(x, wide=True)  # (B, C, H, W)
         skips = []
         for block in self.down:
             skips.append(x)

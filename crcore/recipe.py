@@ -58,6 +58,9 @@ class Recipe:
     use_ignore : bool
         Leave pixels that the labels ignore out of the loss. The paper keeps them, as not a ray; without them
         a network is never told that a star is none, and flags bright ones.
+    source_weight : float
+        With ``use_ignore``: what pixels on sources count in the loss, 0 by default. For data whose labels are the truth,
+        and know rays on sources: 1 counts them as all others, more punishes harm to stars.
     bf16 : bool
         Compute convolutions in bfloat16 where the processor has it; elsewhere it would be emulated, far
         slower than float32.
@@ -84,6 +87,7 @@ class Recipe:
     validate_px: int = 512
     freeze_epoch: int = 0
     use_ignore: bool = False
+    source_weight: float = 0.0
     bf16: bool = True
     seed: int = 1
 
@@ -91,6 +95,8 @@ class Recipe:
         for name, known in (("loss", tuple(LOSSES)), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
+        if self.source_weight and not (self.use_ignore and self.loss == "bce" and self.source_weight > 0):
+            raise InputError(f"source_weight = {self.source_weight}: a positive number, with loss bce and use_ignore")
         for name in ("batch", "epochs", "validate_every", "validate_px", "stamp_px"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}: at least 1 is needed")

@@ -81,7 +81,7 @@ def best_threshold(model, paths):
     for path in paths:
         sequence = read_sequence(path)
         for i in range(len(sequence.data)):
-            scores.add(detector(sequence.frame(i)).prob, sequence.cr[i] > 0, sequence.ignore[i] == 0)
+            scores.add(detector(sequence.frame(i)).prob, sequence.cr[i] > 0, sequence.judged(i))
     dice = [scores.at_threshold(t)["dice"] for t in _CANDIDATES]
     best = float(_CANDIDATES[int(np.argmax(dice))]) if np.isfinite(dice).any() else 0.5
     return best, scores

@@ -8,7 +8,7 @@ import numpy as np
 
 from crcore.dataset import open_cached
 from crcore.errors import InputError
-from crcore.labeling import BORDER, NO_DATA
+from crcore.labeling import BORDER, NO_DATA, SOURCE
 
 __all__ = ["StampSource", "Stamps", "ahead", "epoch_indices"]
 
@@ -20,8 +20,8 @@ class Stamps:
     Attributes
     ----------
     image, target, median, use
-        Network input, labels, median frame (electrons), and 1 where the label may be
-        trusted (0 in sources' rims and beyond the edge).
+        Network input, labels, median frame (electrons), and the weight of the label: 1 where it may be
+        trusted, 0 where not (beyond the edge), and what the source of stamps was told on sources.
     """
 
     image: np.ndarray
@@ -61,6 +61,8 @@ class StampSource:
         Side of a stamp; not larger than the labelled part of the frames.
     how : str
         Input preparation, see `crcore.preprocess.prepare`.
+    source_weight : float, optional
+        Weight of pixels that the labels ignore only for lying on a source.
 
     Raises
     ------
@@ -73,10 +75,10 @@ class StampSource:
         Share of the labelled pixels that are rays: the prior probability of one.
     """
 
-    def __init__(self, paths, stamp_px, how):
+    def __init__(self, paths, stamp_px, how, source_weight=0.0):
         if not paths:
             raise InputError("no labelled sequences to draw stamps from: simulate or label some first")
-        self.stamp_px = stamp_px
+        self.stamp_px, self.source_weight = stamp_px, source_weight
         self._boxes = []
         # Each map holds a file open, and systems allow some hundreds: those used last stay.
         self._arrays = lru_cache(maxsize=40)(lambda index: open_cached(paths[index], how))
@@ -115,8 +117,9 @@ class StampSource:
     def whole(self, index, exposure, crop_px=None):
         """The labelled part of one exposure (its first ``crop_px`` rows and columns), for validation, as `Stamps`."""
         box = self._boxes[index]
+        exposure = exposure % len(self._arrays(index)["inputs"])
         window = tuple(slice(s.start, s.stop if crop_px is None else min(s.start + crop_px, s.stop)) for s in box)
-        return _gather([_window(self._arrays(index), exposure, window)])
+        return _gather([self._window(self._arrays(index), exposure, window)])
 
     def _cut(self, index, rng):
         arrays, box = self._arrays(index), self._boxes[index]
@@ -124,13 +127,14 @@ class StampSource:
         corner = [rng.integers(s.start, s.stop - self.stamp_px + 1) for s in box]
         window = tuple(slice(start, start + self.stamp_px) for start in corner)
         turns, mirror = rng.integers(4), rng.integers(2)
-        parts = [np.rot90(part, turns) for part in _window(arrays, exposure, window)]
+        parts = [np.rot90(part, turns) for part in self._window(arrays, exposure, window)]
         return [part[:, ::-1] if mirror else part for part in parts]
 
-
-def _window(arrays, exposure, window):
-    use = arrays["ignore"][exposure][window] == 0
-    return arrays["inputs"][exposure][window], arrays["cr"][exposure][window], arrays["median"][window], use
+    def _window(self, arrays, exposure, window):
+        ignore, cr = arrays["ignore"][exposure][window], arrays["cr"][exposure][window]
+        use = (ignore == 0).astype(np.float32)
+        use[ignore == SOURCE] = self.source_weight
+        return arrays["inputs"][exposure][window], cr, arrays["median"][window], use
 
 
 def _gather(samples):

@@ -66,8 +66,10 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
         For data that stamps cannot be drawn from, a checkpoint that does not fit, a loss that is no number.
     """
     folder = Path(folder)
-    source = StampSource(train_paths, recipe.stamp_px, recipe.input)
-    valid = StampSource(valid_paths, 2**recipe.network.depth, recipe.input) if valid_paths else source
+    source = StampSource(train_paths, recipe.stamp_px, recipe.input, recipe.source_weight)
+    valid = source
+    if valid_paths:
+        valid = StampSource(valid_paths, 2**recipe.network.depth, recipe.input, recipe.source_weight)
     samples = recipe.samples_per_epoch or max(len(source) // 16, 1)
     fabric = _fabric(recipe, samples, devices)
     network = fresh_network(recipe, source.cr_share)
@@ -251,7 +253,11 @@ def _step(fabric, model, optimizer, batch, recipe, alpha, folder):
     if recipe.use_ignore:
         # A pixel that is certainly not a ray costs nothing: ignored pixels leave the loss.
         logits = torch.where(use > 0, logits, torch.full_like(logits, -30.0))
-    loss = LOSSES[recipe.loss](logits, target, median, alpha)
+    if recipe.source_weight:  # what is no ray on a source weighs more; what is one does not
+        weight = torch.where(target > 0, use.clamp(max=1), use)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, weight=weight)
+    else:
+        loss = LOSSES[recipe.loss](logits, target, median, alpha)
     if not torch.isfinite(loss):
         path = folder / "nan_batch.npz"
         with results.atomic(path) as part:
@@ -277,6 +283,7 @@ def _validate(fabric, network, valid, recipe):
             h, w = (n // network.multiple * network.multiple for n in image.shape[-2:])
             image, target, use = (t[..., :h, :w] for t in (image, target, use))
             logits = network(image.contiguous(memory_format=torch.channels_last)).float()
+            use = (use > 0).float()
             prob = torch.sigmoid(logits) * use
             target = target * use
             overlap += 2 * float((prob * target).sum())

@@ -344,3 +344,37 @@ def test_recorded_rays_that_are_not_there_stop_before_anything_starts(tmp_path, 
     with pytest.raises(InputError, match=r"none\.npz|recorded_share"):
         simulate_dataset(tmp_path, replace(SMALL, **options), LABELING)
     assert not list(tmp_path.iterdir())
+
+
+def test_labels_by_truth_need_one_exposure_and_know_rays_on_sources(tmp_path):
+    config = replace(
+        SMALL, visits=1, labels="truth", rate_factor=100.0, sequences={"sinistro": (1, 0, 0), "random_orbit": (1, 0, 0)}
+    )
+    rows = simulate_dataset(tmp_path, config)
+    assert [row["instrument"] for row in rows] == ["random_orbit", "sinistro"]
+    for row in rows:
+        sequence = read_sequence(tmp_path / row["file"])
+        assert sequence.data.shape == (1, 40, 40)
+        np.testing.assert_array_equal(sequence.cr, sequence.truth == 1)
+        np.testing.assert_array_equal((sequence.ignore & datasets.FAINT) > 0, sequence.truth == 2)
+        judged = sequence.judged(0)
+        assert not judged[(sequence.truth[0] == 2)].any()
+        on_source = sequence.ignore[0] == datasets.SOURCE
+        assert judged[on_source].all()
+    assert sum(row["cr_pixels"] for row in rows) > 20
+
+
+def test_light_above_its_surroundings_is_marked_as_a_source():
+    made = observe.simulate_sequence(
+        CAMERAS["sinistro"], shape=(96, 96), exposure_s=300, rng=np.random.default_rng(5), n_frames=1, field="crowded"
+    )
+    sequence = datasets.label_by_truth(made)
+    source = (sequence.ignore[0] & datasets.SOURCE) > 0
+    assert 0.01 < source.mean() < 0.9
+    assert made.light[0][source].mean() > 1.2 * np.median(made.light[0])
+
+
+@pytest.mark.parametrize("wrong", [{"labels": "magic"}, {"visits": 2}, {"visits": 0, "labels": "truth"}])
+def test_labels_and_visits_must_fit(wrong):
+    with pytest.raises(InputError, match=r"labels|visits"):
+        SimulationConfig(**wrong)

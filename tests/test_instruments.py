@@ -121,3 +121,15 @@ def test_random_cameras_differ_in_kind_too():
 def test_a_seed_gives_the_same_random_camera():
     assert Camera.random(np.random.default_rng(7)) == RANDOM[7]
     assert len({camera.read_noise_e for camera in RANDOM}) == len(RANDOM)
+
+
+@pytest.mark.parametrize("kind", ["slit", "echelle", "orbit"])
+def test_spectrographs_and_telescopes_in_orbit_are_drawn_at_random_too(kind):
+    a, b = (Camera.random(np.random.default_rng(seed), kind) for seed in (1, 2))
+    assert a != b
+    assert (a.kind, a.site) == (("imaging", "orbit") if kind == "orbit" else (kind, "ground"))
+
+
+def test_an_unknown_kind_of_camera_is_explained():
+    with pytest.raises(InputError, match="orbit"):
+        Camera.random(np.random.default_rng(1), "radar")

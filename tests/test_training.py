@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from crcore.dataset import read_sequence
 from crcore.errors import InputError
+from crcore.labeling import SOURCE
 from crcore.networks import NetworkConfig
 from crcore.recipe import Recipe, read_recipe
 from crcore.release import labelled_files, train_model
@@ -292,3 +294,30 @@ def test_a_model_that_init_names_is_part_of_what_is_resumed(tiny_dataset, tiny_r
             train(recipe, *files, tmp_path / "tuned")
     with pytest.raises(InputError, match="of another data"):
         train(recipe, *files, tmp_path / "tuned", resume=True)
+
+
+def test_sources_weigh_what_the_recipe_says(tiny_dataset):
+    paths = labelled_files(tiny_dataset, "train")
+    plain, heavy = StampSource(paths, 48, "noise"), StampSource(paths, 48, "noise", 3.0)
+    for index in range(len(paths)):
+        a, b = plain.whole(index, 0).use, heavy.whole(index, 0).use
+        ignored = read_sequence(paths[index]).ignore[0] == SOURCE
+        assert set(np.unique(a)) <= {0.0, 1.0}
+        assert (b == 3).sum() <= ignored.sum()
+        np.testing.assert_array_equal(a[b != 3], b[b != 3])
+        assert (a[b == 3] == 0).all()
+    assert sum((heavy.whole(i, 0).use == 3).sum() for i in range(len(paths))) > 0
+
+
+def test_a_source_weight_needs_a_loss_that_takes_it():
+    with pytest.raises(InputError, match="source_weight"):
+        Recipe(source_weight=2.0)
+    assert Recipe(source_weight=2.0, loss="bce", use_ignore=True).source_weight == 2.0
+
+
+def test_training_runs_with_weighted_sources(tiny_dataset, tiny_recipe, tmp_path):
+    recipe = dataclasses.replace(
+        tiny_recipe, loss="bce", use_ignore=True, source_weight=2.0, input="root", epochs=2, validate_every=1
+    )
+    _, log = run(recipe, tiny_dataset, tmp_path / "a")
+    assert np.isfinite([row["train_loss"] for row in log]).all()

@@ -9,17 +9,26 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from astropy.table import Table
 
 from crcore import results
 from crcore.batch import run_jobs
 from crcore.dataset import sha256, write_frame, write_sequence
 from crcore.errors import InputError
 from crcore.instruments import CAMERAS, Camera, get_camera
-from crcore.labeling import BORDER, KINDS, NO_DATA, SOURCE, LabelingConfig, label_sequence
+from crcore.labeling import BORDER, FAINT, KINDS, NO_DATA, SOURCE, LabelingConfig, Sequence, label_sequence
+from crcore.preprocess import sky_and_noise
 from crcore.simulate.observe import simulate_sequence
 from crcore.simulate.recorded import read_rays
 
-__all__ = ["SimulationConfig", "labeling_for", "simulate_dataset", "simulate_exposures", "simulate_labelled"]
+__all__ = [
+    "SimulationConfig",
+    "label_by_truth",
+    "labeling_for",
+    "simulate_dataset",
+    "simulate_exposures",
+    "simulate_labelled",
+]
 
 #: the modules that decide what a simulated sequence is
 _CODE = (
@@ -30,6 +39,7 @@ _CODE = (
     "frame",
     "instruments",
     "labeling",
+    "preprocess",
     "rejection",
     "simulate",
     "sources",
@@ -61,6 +71,13 @@ _MANIFEST = (
 )
 
 
+#: names of cameras that are drawn at random
+_RANDOM = {"random": "imaging", "random_slit": "slit", "random_echelle": "echelle", "random_orbit": "orbit"}
+
+#: light this many times the noise above its surroundings is a source
+_SOURCE_SIGMA = 3.0
+
+
 @dataclass(frozen=True)
 class SimulationConfig:
     """How much to simulate.
@@ -81,9 +98,15 @@ class SimulationConfig:
         File of recorded rays (`crcore.simulate.recorded.read_rays`) that stand in for simulated ones; none if empty.
     recorded_share : float
         Share of the sequences that get recorded rays.
+    visits : int
+        Exposures of each field.
+    labels : {"appendix A", "truth"}
+        How rays are marked: as the paper labels repeated exposures, or by what is known. The truth needs no second
+        visit, has rays on sources too, marks sources without ignoring them, and leaves open what is too faint.
     sequences : dict
         For each camera, the numbers of sequences for training, validation and test. ``random`` is
-        another camera each time (`crcore.instruments.Camera.random`).
+        another camera each time (`crcore.instruments.Camera.random`), as are ``random_slit``, ``random_echelle`` and
+        ``random_orbit``.
     """
 
     seed: int = 2021
@@ -93,6 +116,8 @@ class SimulationConfig:
     crossings: bool = True
     recorded: str = ""
     recorded_share: float = 0.5
+    visits: int = 3
+    labels: str = "appendix A"
     sequences: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -100,10 +125,15 @@ class SimulationConfig:
             value = getattr(self, name)
             if len(value) != length or not all(isinstance(v, int | float) and v > 0 for v in value):
                 raise InputError(f"{name} = {value}: {length} positive numbers are needed")
+        if self.labels not in ("appendix A", "truth"):
+            raise InputError(f"labels = {self.labels!r}: use 'appendix A' or 'truth'")
+        least = 3 if self.labels == "appendix A" else 1
+        if self.visits < least:
+            raise InputError(f"visits = {self.visits}: at least {least} for labels by {self.labels}")
         if not 0 <= self.recorded_share <= 1:
             raise InputError(f"recorded_share = {self.recorded_share}: a share between 0 and 1 is needed")
         for name, counts in self.sequences.items():
-            if name != "random":
+            if name not in _RANDOM:
                 get_camera(name)
             if not isinstance(counts, list | tuple) or len(counts) != 3 or not all(isinstance(c, int) for c in counts):
                 raise InputError(f"sequences: {name}: {counts}: numbers for training, validation and test are needed")
@@ -175,6 +205,41 @@ def simulate_labelled(name, config, labeling=LabelingConfig(), *, exposure_s=900
     return label_sequence(made.frames, labeling_for(camera, labeling), truth=made.truth)
 
 
+def label_by_truth(observed):
+    """A simulated sequence with what is known as its labels.
+
+    Parameters
+    ----------
+    observed : crcore.simulate.observe.SimulatedSequence
+
+    Returns
+    -------
+    crcore.labeling.Sequence
+        ``ignore`` marks charge that is too faint (`FAINT`), bad pixels, and sources, which nobody needs to ignore here.
+    """
+    cr = np.stack([(truth == 1).astype(np.uint8) for truth in observed.truth])
+    ignore = np.zeros_like(cr)
+    for mask, frame, truth, light in zip(ignore, observed.frames, observed.truth, observed.light, strict=True):
+        noise = np.sqrt(np.maximum(light, 0) + frame.read_noise**2)
+        level = sky_and_noise(light)[0]
+        mask[light - level > _SOURCE_SIGMA * noise] |= SOURCE
+        mask[truth == 2] |= FAINT
+        mask[frame.bad] |= NO_DATA
+    for frame in observed.frames:
+        frame.header["LABELS"] = ("truth", "masks are what is known, not found")
+    facts = {"cr_pixels": cr.sum(axis=(1, 2)).tolist(), "lost_to_sources": [0] * len(cr)}
+    return Sequence(
+        np.stack([frame.data for frame in observed.frames]),
+        cr,
+        ignore,
+        tuple(frame.header for frame in observed.frames),
+        tuple(frame.name for frame in observed.frames),
+        Table({"x": np.zeros(0), "y": np.zeros(0)}),
+        facts,
+        np.stack(observed.truth),
+    )
+
+
 def simulate_dataset(folder, config, labeling=LabelingConfig(), *, workers=1, progress=None):  # noqa: B008
     """Simulate sequences of every camera, label them and write them below ``folder``.
 
@@ -243,7 +308,7 @@ def _recorded_rays(path):
 def _simulate_one(folder, split, name, code, k, config, labeling, key):
     """Make one sequence, or find it made; returns its row of the manifest."""
     folder = Path(folder)
-    path = folder / split / name / "masked_fits" / f"{name}-{k:04d}_3frms_masks.fits"
+    path = folder / split / name / "masked_fits" / f"{name}-{k:04d}_{config.visits}frms_masks.fits"
     card = path.with_suffix(".json")
     if path.exists() and card.exists():
         row = results.read_json(card)
@@ -253,7 +318,7 @@ def _simulate_one(folder, split, name, code, k, config, labeling, key):
     for attempt in range(5):
         seed = [config.seed, code, k, attempt]
         rng = np.random.default_rng(seed)
-        camera = Camera.random(rng) if name == "random" else get_camera(name)
+        camera = Camera.random(rng, _RANDOM[name]) if name in _RANDOM else get_camera(name)
         shortest = 1.0 if camera.kind == "imaging" else 900.0  # spectra: 15 minutes or longer (section 4.4)
         injected = bool(config.recorded) and rng.random() < config.recorded_share
         exposure = float(np.round(max(np.exp(rng.uniform(*np.log(config.exposure_s))), shortest)))
@@ -265,10 +330,14 @@ def _simulate_one(folder, split, name, code, k, config, labeling, key):
             rate_factor=config.rate_factor,
             identifier=10_000 * (1 + code % 9_999) + k,
             crossings=config.crossings,
+            n_frames=config.visits,
             footprints=_recorded_rays(config.recorded) if injected else None,
         )
         try:
-            sequence = label_sequence(observed.frames, labeling_for(camera, labeling), truth=observed.truth)
+            if config.labels == "truth":
+                sequence = label_by_truth(observed)
+            else:
+                sequence = label_sequence(observed.frames, labeling_for(camera, labeling), truth=observed.truth)
             break
         except InputError as error:
             refused.append(str(error))

@@ -38,12 +38,15 @@ class SimulatedSequence:
         Particles in each frame.
     charge : tuple of numpy.ndarray
         Charge of the rays in each frame, electrons, float32, (H, W).
+    light : tuple of numpy.ndarray
+        Expected electrons of everything else before noise, float32, (H, W).
     """
 
     frames: tuple[Frame, ...]
     truth: tuple[np.ndarray, ...]
     n_rays: tuple[int, ...]
     charge: tuple[np.ndarray, ...] = ()
+    light: tuple[np.ndarray, ...] = ()
 
 
 def ray_truth(charge_e, noise_e):
@@ -129,7 +132,7 @@ def simulate_sequence(
     start = Time("2018-11-01T00:00:00", scale="utc") + TimeDelta(float(rng.uniform(0, 425 * 86400)), format="sec")
     pointing = (float(rng.uniform(0, 360)), float(np.degrees(np.arcsin(rng.uniform(-0.9, 0.9)))))
     filter_name = str(rng.choice(["gp", "rp", "ip", "B", "V"])) if imaging else "air"
-    frames, truths, counts, charges = [], [], [], []
+    frames, truths, counts, charges, lights = [], [], [], [], []
     drift = np.zeros(2)
     for number in range(1, n_frames + 1):
         begin = (number - 1) * (exposure_s + 30.0)
@@ -181,8 +184,9 @@ def simulate_sequence(
         truths.append(ray_truth(charge / chip.flat, chip.noise_e(expected)))
         counts.append(n_rays)
         charges.append(charge)
+        lights.append(expected)
         drift = drift + rng.normal(0, 0.7, 2)
-    return SimulatedSequence(tuple(frames), tuple(truths), tuple(counts), tuple(charges))
+    return SimulatedSequence(tuple(frames), tuple(truths), tuple(counts), tuple(charges), tuple(lights))
 
 
 class _Imaging:

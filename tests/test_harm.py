@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from crcore import Frame, InputError
+from crcore.harm import core_flagged, count_harmed, find_stars
+
+
+def field(rng, n=3, size=160):
+    """Exposures of a grid of stars, FWHM 3 px, and one ray in the first."""
+    y, x = np.mgrid[:size, :size]
+    sky = np.full((size, size), 200.0)
+    places = [(30.3, 40.0), (80.0, 80.6), (120.2, 50.0)]
+    for row, column in places:
+        sky += 5000 * np.exp(-((x - column) ** 2 + (y - row) ** 2) / (2 * (3 / 2.3548) ** 2))
+    frames = []
+    for k in range(n):
+        data = rng.poisson(sky).astype(np.float32)
+        if k == 0:
+            data[60, 100:110] += 4000
+        frames.append(Frame(data, read_noise=5.0))
+    return frames, places
+
+
+def test_stars_are_found_where_they_are_and_rays_are_none():
+    frames, places = field(np.random.default_rng(1))
+    stars = find_stars(frames)
+    assert len(stars) == 3
+    found = sorted(zip(stars.y, stars.x, strict=True))
+    np.testing.assert_allclose(found, sorted(places), atol=0.2)
+    np.testing.assert_allclose(stars.fwhm_px, 3.0, rtol=0.15)
+    np.testing.assert_allclose(stars.snr, 5000 / np.sqrt(200), rtol=0.2)
+
+
+def test_a_star_is_harmed_when_its_core_is_flagged_twice():
+    frames, _ = field(np.random.default_rng(2))
+    stars = find_stars(frames)
+    once, never = np.zeros(frames[0].shape, dtype=bool), np.zeros(frames[0].shape, dtype=bool)
+    once[80, 81] = True
+    assert core_flagged(once, stars).sum() == 1
+    assert count_harmed([once, never, never], stars).sum() == 0
+    assert count_harmed([once, never, once], stars).sum() == 1
+
+
+def test_a_flag_beside_the_core_is_no_harm():
+    frames, _ = field(np.random.default_rng(3))
+    mask = np.zeros(frames[0].shape, dtype=bool)
+    mask[80, 83] = True  # 2.4 px away
+    assert core_flagged(mask, find_stars(frames)).sum() == 0
+
+
+def test_two_exposures_are_too_few():
+    frames, _ = field(np.random.default_rng(4), n=2)
+    with pytest.raises(InputError, match="three are needed"):
+        find_stars(frames)
