@@ -59,8 +59,8 @@ class Recipe:
         Leave pixels that the labels ignore out of the loss. The paper keeps them, as not a ray; without them
         a network is never told that a star is none, and flags bright ones.
     source_weight : float
-        With ``use_ignore``: what pixels on sources count in the loss, 0 by default. For data whose labels are the truth,
-        and know rays on sources: 1 counts them as all others, more punishes harm to stars.
+        With ``use_ignore``: what pixels on sources count in the loss, 0 by default. For data whose labels are the
+        truth, and know rays on sources: 1 counts them as all others, more punishes harm to stars.
     bf16 : bool
         Compute convolutions in bfloat16 where the processor has it; elsewhere it would be emulated, far
         slower than float32.
