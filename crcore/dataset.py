@@ -16,7 +16,7 @@ from astropy.table import Table
 from crcore import results
 from crcore.errors import InputError
 from crcore.fits_input import BROKEN_FITS, open_fits
-from crcore.labeling import NO_DATA, Sequence
+from crcore.labeling import NO_DATA, SOURCE, UNDECIDED, Sequence
 from crcore.preprocess import prepare
 
 __all__ = [
@@ -283,10 +283,15 @@ def open_cached(path, how):
         sequence = read_sequence(path)
         none = (sequence.ignore & NO_DATA) > 0
         inputs = np.stack([prepare(image, how, bad=bad) for image, bad in zip(sequence.data, none, strict=True)])
+        ignore = sequence.ignore.copy()
+        if (
+            sequence.truth is not None and sequence.simulated
+        ):  # rays that the labels have lost to sources look like rays
+            ignore[(sequence.truth == 1) & (sequence.cr == 0) & ((ignore & SOURCE) > 0)] |= UNDECIDED
         arrays = {
             "inputs": inputs.astype(np.float16 if how == "noise" else np.float32),
             "cr": sequence.cr,
-            "ignore": sequence.ignore,
+            "ignore": ignore,
             "median": sequence.median,
         }
         for name, array in arrays.items():

@@ -16,11 +16,11 @@ from crcore.sources import ROWS, dilate, median3x3, median_frame, sky_level, sou
 
 __all__ = [
     "BORDER",
-    "FAINT",
     "HOT_PIXEL",
     "KINDS",
     "NO_DATA",
     "SOURCE",
+    "UNDECIDED",
     "LabelingConfig",
     "Sequence",
     "label_sequence",
@@ -28,8 +28,8 @@ __all__ = [
 
 #: codes of the ignore mask, which add up (documentation of the LCO CR dataset)
 BORDER, NO_DATA, SOURCE, HOT_PIXEL = 1, 2, 4, 8
-#: and one of ours, where the truth is known: charge of a ray that is too faint to count either way
-FAINT = 16
+#: and one of ours, where the truth is known: a ray's charge that is too faint to count, or lost to a source
+UNDECIDED = 16
 
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -94,7 +94,7 @@ class Sequence:
     cr : numpy.ndarray, shape (n, H, W), uint8
         1 where a cosmic ray is.
     ignore : numpy.ndarray, shape (n, H, W), uint8
-        0 fine, else the sum of `BORDER`, `NO_DATA`, `SOURCE`, `HOT_PIXEL`, `FAINT`.
+        0 fine, else the sum of `BORDER`, `NO_DATA`, `SOURCE`, `HOT_PIXEL`, `UNDECIDED`.
     headers : tuple of astropy.io.fits.Header
         One a frame.
     names : tuple of str

@@ -8,7 +8,7 @@ import numpy as np
 
 from crcore.dataset import open_cached
 from crcore.errors import InputError
-from crcore.labeling import BORDER, NO_DATA, SOURCE
+from crcore.labeling import BORDER, NO_DATA, SOURCE, UNDECIDED
 
 __all__ = ["StampSource", "Stamps", "ahead", "epoch_indices"]
 
@@ -20,8 +20,7 @@ class Stamps:
     Attributes
     ----------
     image, target, median, use
-        Network input, labels, median frame (electrons), and the weight of the label: 1 where it may be
-        trusted, 0 where not (beyond the edge), and what the source of stamps was told on sources.
+        Network input, labels, median frame (electrons), and the weight of the label in the loss (`StampSource`).
     """
 
     image: np.ndarray
@@ -61,8 +60,11 @@ class StampSource:
         Side of a stamp; not larger than the labelled part of the frames.
     how : str
         Input preparation, see `crcore.preprocess.prepare`.
+    use_ignore : bool, optional
+        Give pixels that the labels ignore no weight. Else they count as what is no ray, as in the paper, but
+        for simulated rays that the labels have lost to sources.
     source_weight : float, optional
-        Weight of pixels that the labels ignore only for lying on a source.
+        With ``use_ignore``, the weight of pixels that are ignored only for lying on a source.
 
     Raises
     ------
@@ -75,10 +77,10 @@ class StampSource:
         Share of the labelled pixels that are rays: the prior probability of one.
     """
 
-    def __init__(self, paths, stamp_px, how, source_weight=0.0):
+    def __init__(self, paths, stamp_px, how, *, use_ignore=False, source_weight=0.0):
         if not paths:
             raise InputError("no labelled sequences to draw stamps from: simulate or label some first")
-        self.stamp_px, self.source_weight = stamp_px, source_weight
+        self.stamp_px, self.use_ignore, self.source_weight = stamp_px, use_ignore, source_weight
         self._boxes = []
         # Each map holds a file open, and systems allow some hundreds: those used last stay.
         self._arrays = lru_cache(maxsize=40)(lambda index: open_cached(paths[index], how))
@@ -115,11 +117,17 @@ class StampSource:
         return _gather([self._cut(int(i), rng) for i, rng in zip(indices, rngs, strict=True)])
 
     def whole(self, index, exposure, crop_px=None):
-        """The labelled part of one exposure (its first ``crop_px`` rows and columns), for validation, as `Stamps`."""
+        """The labelled part of one exposure (its first ``crop_px`` rows and columns), for validation, as `Stamps`.
+
+        Weights are 1 where the labels can be trusted and 0 elsewhere.
+        """
         box = self._boxes[index]
         exposure = exposure % len(self._arrays(index)["inputs"])
         window = tuple(slice(s.start, s.stop if crop_px is None else min(s.start + crop_px, s.stop)) for s in box)
-        return _gather([self._window(self._arrays(index), exposure, window)])
+        arrays = self._arrays(index)
+        ignore = arrays["ignore"][exposure][window]
+        trusted = (ignore == 0) | ((ignore == SOURCE) & (self.source_weight > 0))
+        return _gather([(*_window(arrays, exposure, window), trusted)])
 
     def _cut(self, index, rng):
         arrays, box = self._arrays(index), self._boxes[index]
@@ -127,14 +135,20 @@ class StampSource:
         corner = [rng.integers(s.start, s.stop - self.stamp_px + 1) for s in box]
         window = tuple(slice(start, start + self.stamp_px) for start in corner)
         turns, mirror = rng.integers(4), rng.integers(2)
-        parts = [np.rot90(part, turns) for part in self._window(arrays, exposure, window)]
+        parts = (*_window(arrays, exposure, window), self._weight(arrays["ignore"][exposure][window]))
+        parts = [np.rot90(part, turns) for part in parts]
         return [part[:, ::-1] if mirror else part for part in parts]
 
-    def _window(self, arrays, exposure, window):
-        ignore, cr = arrays["ignore"][exposure][window], arrays["cr"][exposure][window]
-        use = (ignore == 0).astype(np.float32)
-        use[ignore == SOURCE] = self.source_weight
-        return arrays["inputs"][exposure][window], cr, arrays["median"][window], use
+    def _weight(self, ignore):
+        if not self.use_ignore:
+            return (ignore & UNDECIDED) == 0
+        weight = (ignore == 0).astype(np.float32)
+        weight[ignore == SOURCE] = self.source_weight
+        return weight
+
+
+def _window(arrays, exposure, window):
+    return arrays["inputs"][exposure][window], arrays["cr"][exposure][window], arrays["median"][window]
 
 
 def _gather(samples):

@@ -66,10 +66,11 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
         For data that stamps cannot be drawn from, a checkpoint that does not fit, a loss that is no number.
     """
     folder = Path(folder)
-    source = StampSource(train_paths, recipe.stamp_px, recipe.input, recipe.source_weight)
+    weights = {"use_ignore": recipe.use_ignore, "source_weight": recipe.source_weight}
+    source = StampSource(train_paths, recipe.stamp_px, recipe.input, **weights)
     valid = source
     if valid_paths:
-        valid = StampSource(valid_paths, 2**recipe.network.depth, recipe.input, recipe.source_weight)
+        valid = StampSource(valid_paths, 2**recipe.network.depth, recipe.input, **weights)
     samples = recipe.samples_per_epoch or max(len(source) // 16, 1)
     fabric = _fabric(recipe, samples, devices)
     network = fresh_network(recipe, source.cr_share)
@@ -250,9 +251,8 @@ def _step(fabric, model, optimizer, batch, recipe, alpha, folder):
     """One update; returns the loss."""
     image, target, median, use = batch
     logits = model(image.contiguous(memory_format=torch.channels_last)).float()
-    if recipe.use_ignore:
-        # A pixel that is certainly not a ray costs nothing: ignored pixels leave the loss.
-        logits = torch.where(use > 0, logits, torch.full_like(logits, -30.0))
+    # A pixel that is certainly not a ray costs nothing: those without weight leave the loss.
+    logits = torch.where(use > 0, logits, torch.full_like(logits, -30.0))
     if recipe.source_weight:  # what is no ray on a source weighs more; what is one does not
         weight = torch.where(target > 0, use.clamp(max=1), use)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, weight=weight)
@@ -283,7 +283,6 @@ def _validate(fabric, network, valid, recipe):
             h, w = (n // network.multiple * network.multiple for n in image.shape[-2:])
             image, target, use = (t[..., :h, :w] for t in (image, target, use))
             logits = network(image.contiguous(memory_format=torch.channels_last)).float()
-            use = (use > 0).float()
             prob = torch.sigmoid(logits) * use
             target = target * use
             overlap += 2 * float((prob * target).sum())

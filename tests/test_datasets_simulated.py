@@ -356,7 +356,7 @@ def test_labels_by_truth_need_one_exposure_and_know_rays_on_sources(tmp_path):
         sequence = read_sequence(tmp_path / row["file"])
         assert sequence.data.shape == (1, 40, 40)
         np.testing.assert_array_equal(sequence.cr, sequence.truth == 1)
-        np.testing.assert_array_equal((sequence.ignore & datasets.FAINT) > 0, sequence.truth == 2)
+        np.testing.assert_array_equal((sequence.ignore & datasets.UNDECIDED) > 0, sequence.truth == 2)
         judged = sequence.judged(0)
         assert not judged[(sequence.truth[0] == 2)].any()
         on_source = sequence.ignore[0] == datasets.SOURCE

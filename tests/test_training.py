@@ -11,7 +11,7 @@ import torch
 
 from crcore.dataset import read_sequence
 from crcore.errors import InputError
-from crcore.labeling import SOURCE
+from crcore.labeling import SOURCE, UNDECIDED
 from crcore.networks import NetworkConfig
 from crcore.recipe import Recipe, read_recipe
 from crcore.release import labelled_files, train_model
@@ -298,15 +298,27 @@ def test_a_model_that_init_names_is_part_of_what_is_resumed(tiny_dataset, tiny_r
 
 def test_sources_weigh_what_the_recipe_says(tiny_dataset):
     paths = labelled_files(tiny_dataset, "train")
-    plain, heavy = StampSource(paths, 48, "noise"), StampSource(paths, 48, "noise", 3.0)
-    for index in range(len(paths)):
-        a, b = plain.whole(index, 0).use, heavy.whole(index, 0).use
-        ignored = read_sequence(paths[index]).ignore[0] == SOURCE
-        assert set(np.unique(a)) <= {0.0, 1.0}
-        assert (b == 3).sum() <= ignored.sum()
-        np.testing.assert_array_equal(a[b != 3], b[b != 3])
-        assert (a[b == 3] == 0).all()
-    assert sum((heavy.whole(i, 0).use == 3).sum() for i in range(len(paths))) > 0
+    plain, heavy = (StampSource(paths, 48, "noise", use_ignore=True, source_weight=w) for w in (0.0, 3.0))
+    indices = np.arange(len(paths))
+    rngs = [[np.random.default_rng([7, k]) for k in indices] for _ in range(2)]
+    a, b = plain.draw(indices, rngs[0]).use, heavy.draw(indices, rngs[1]).use
+    assert set(np.unique(a)) <= {0.0, 1.0}
+    assert (b == 3).any()
+    assert (a[b == 3] == 0).all()
+    np.testing.assert_array_equal(a[b != 3], b[b != 3])
+
+
+def test_rays_that_labels_lose_to_sources_have_no_weight(tiny_dataset):
+    paths = labelled_files(tiny_dataset, "train")
+    source = StampSource(paths, 48, "noise")
+    lost = 0
+    for index, path in enumerate(paths):
+        sequence = read_sequence(path)
+        expected = (sequence.truth == 1) & (sequence.cr == 0) & ((sequence.ignore & SOURCE) > 0)
+        found = (source._arrays(index)["ignore"] & UNDECIDED) > 0
+        np.testing.assert_array_equal(found, expected)
+        lost += expected.sum()
+    assert lost > 0
 
 
 def test_a_source_weight_needs_a_loss_that_takes_it():

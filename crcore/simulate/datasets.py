@@ -16,7 +16,7 @@ from crcore.batch import run_jobs
 from crcore.dataset import sha256, write_frame, write_sequence
 from crcore.errors import InputError
 from crcore.instruments import CAMERAS, Camera, get_camera
-from crcore.labeling import BORDER, FAINT, KINDS, NO_DATA, SOURCE, LabelingConfig, Sequence, label_sequence
+from crcore.labeling import BORDER, KINDS, NO_DATA, SOURCE, UNDECIDED, LabelingConfig, Sequence, label_sequence
 from crcore.preprocess import sky_and_noise
 from crcore.simulate.observe import simulate_sequence
 from crcore.simulate.recorded import read_rays
@@ -215,7 +215,7 @@ def label_by_truth(observed):
     Returns
     -------
     crcore.labeling.Sequence
-        ``ignore`` marks charge that is too faint (`FAINT`), bad pixels, and sources, which nobody needs to ignore here.
+        ``ignore`` marks charge that is too faint (`UNDECIDED`), bad pixels, and sources, which need not be ignored.
     """
     cr = np.stack([(truth == 1).astype(np.uint8) for truth in observed.truth])
     ignore = np.zeros_like(cr)
@@ -223,7 +223,7 @@ def label_by_truth(observed):
         noise = np.sqrt(np.maximum(light, 0) + frame.read_noise**2)
         level = sky_and_noise(light)[0]
         mask[light - level > _SOURCE_SIGMA * noise] |= SOURCE
-        mask[truth == 2] |= FAINT
+        mask[truth == 2] |= UNDECIDED
         mask[frame.bad] |= NO_DATA
     for frame in observed.frames:
         frame.header["LABELS"] = ("truth", "masks are what is known, not found")
