@@ -11,6 +11,7 @@ import sep
 from scipy import ndimage
 
 from crcore.errors import InputError
+from crcore.preprocess import sky_and_noise
 
 __all__ = ["CORE_PX", "Stars", "count_harmed", "find_stars"]
 
@@ -60,13 +61,15 @@ def find_stars(frames, *, threshold=8.0, margin_px=8):
     Raises
     ------
     InputError
-        For fewer than three exposures.
+        For fewer than three exposures, or none with good pixels in common.
     """
     if len(frames) < 3:
         raise InputError(f"{len(frames)} exposures: three are needed, for a median without rays")
     bad = np.any([f.bad for f in frames], axis=0)
+    if bad.all():
+        raise InputError(f"{frames[0].name}: no pixel is good in all exposures: there are no stars to find")
     median = np.median([f.data for f in frames], axis=0).astype(np.float32)
-    median[bad] = np.median(median[~bad]) if not bad.all() else 0
+    median[bad] = np.median(median[~bad])
     background = sep.Background(median, mask=bad, bw=64, bh=64, fw=3, fh=3)
     level = median - background.back(dtype=np.float32)
     noise = np.maximum(background.rms(dtype=np.float32), 1e-3)
@@ -78,12 +81,12 @@ def find_stars(frames, *, threshold=8.0, margin_px=8):
     column = np.clip(np.round(x).astype(int), 0, width - 1)
     row = np.clip(np.round(y).astype(int), 0, height - 1)
     keep = inside & ~near_bad[row, column]
-    # the noise of one exposure is that of their differences from the median
-    one = np.median([1.4826 * np.median(np.abs((f.data - median)[~bad])) for f in frames])
+    first = frames[0]
+    one = float(np.median(sky_and_noise(np.where(bad, np.median(first.data[~bad]), first.data), bad=bad)[1]))
     return Stars(
         x[keep],
         y[keep],
-        found["peak"][keep] / max(one, 1e-3),
+        found["peak"][keep] / one,
         2.3548 * np.sqrt(found["a"] * found["b"])[keep],
     )
 
