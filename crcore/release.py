@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from astropy.io import fits
 
 from crcore import results, zoo
 from crcore.calibration import calibrate, expected_calibration_error, operating_curve
@@ -12,7 +13,7 @@ from crcore.dataset import read_sequence
 from crcore.detection import NetworkDetector
 from crcore.errors import InputError
 from crcore.metrics import PixelScores
-from crcore.training import train
+from crcore.training import train, training_seconds
 
 __all__ = ["best_threshold", "labelled_files", "train_model"]
 
@@ -88,9 +89,11 @@ def best_threshold(model, paths):
 
 
 def _kinds(paths):
-    """How many of the sequences are simulated and real."""
-    simulated = sum(read_sequence(path).simulated for path in paths)
-    return f"{simulated} of the former simulated, {len(paths) - simulated} real"
+    """How many of the sequences are simulated and real, and how they are labelled."""
+    headers = [fits.getheader(path, 1) for path in paths]
+    simulated = sum(bool(header.get("SIMULATE", False)) for header in headers)
+    by = "what is known" if all(header.get("LABELS") == "truth" for header in headers) else "appendix A"
+    return f"{simulated} of the former simulated, {len(paths) - simulated} real; labels by {by}"
 
 
 def _ties(share, top):
@@ -123,7 +126,8 @@ def train_model(recipe, data, folder, *, command="", **options):
     """
     folder, data = Path(folder), Path(data)
     training, validation = labelled_files(data, "train"), labelled_files(data, "valid")
-    network, log = train(recipe, training, validation, folder.with_name(folder.name + "-training"), **options)
+    work = folder.with_name(folder.name + "-training")
+    network, log = train(recipe, training, validation, work, **options)
     if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
         return None
     model = zoo.Model(folder.name, network, recipe.network, recipe.input)
@@ -136,6 +140,12 @@ def train_model(recipe, data, folder, *, command="", **options):
     made = results.provenance(seed=recipe.seed)
     prob, rays, _ = scores.histogram()
     top, ties = prob[-1], rays[-1] / max(scores.positives, 1)
+    limits = "faint rays on bright sources are missed more often than on the sky.\n"
+    if not recipe.source_weight:
+        limits = (
+            "sources' rims are ignored in training labels, as in the paper,\n"
+            "so rays on top of sources are not expected to be found. "
+        )
     card = f"""# {folder.name}
 
 {recipe.network.architecture}, width {recipe.network.width}, {recipe.network.norm} normalisation:
@@ -144,15 +154,15 @@ Input: {recipe.input}. Loss: {recipe.loss}. Threshold: {threshold} (highest Dice
 Probabilities are calibrated on validation data (Platt scaling, inside the last convolution).
 
 - Made by: `{command}`
-- Data: {len(training)} training and {len(validation)} validation sequences, {_kinds(training)}; labels by appendix A.
-- Length: {log[-1]["epoch"]} epochs, {log[-1]["stamps"]} stamps of {recipe.stamp_px} pixels.
+- Data: {len(training)} training and {len(validation)} validation sequences, {_kinds(training)}.
+- Length: {log[-1]["epoch"]} epochs, {log[-1]["stamps"]} stamps of {recipe.stamp_px} pixels, {training_seconds(work):.0f} seconds.
 - Validation: average precision {scores.average_precision():.4f}, TPR {scores.tpr_at_fpr(1e-4):.4f} at 0.01% FPR,
   precision {at["precision"]:.3f} and recall {at["recall"]:.3f} at the threshold; {scores.positives} ray pixels,
   one for {1 / max(share, 1e-9):,.0f}; expected calibration error above 0.01: {expected_calibration_error(scores):.3f}.
 - Code {made["code"]}, torch {made["versions"].get("torch", "?")}, seed {recipe.seed}.
 
-{_ties(ties, top)}Limits: sources' rims are ignored in training labels, as in the paper,
-so rays on top of sources are not expected to be found. {_TILES.get(recipe.network.norm, "")}License: BSD-3-Clause.
+{_ties(ties, top)}Limits: {limits}{_TILES.get(recipe.network.norm, "")}License: BSD-3-Clause.
 """
     zoo.save(folder, model, card=card, recipe=recipe)
+    results.write_rows(folder / "log.csv", log)
     return model
