@@ -155,7 +155,8 @@ Probabilities are calibrated on validation data (Platt scaling, inside the last 
 
 - Made by: `{command}`
 - Data: {len(training)} training and {len(validation)} validation sequences, {_kinds(training)}.
-- Length: {log[-1]["epoch"]} epochs, {log[-1]["stamps"]} stamps of {recipe.stamp_px} pixels, {training_seconds(work):.0f} seconds.
+- Length: {log[-1]["epoch"]} epochs, {log[-1]["stamps"]} stamps of {recipe.stamp_px} pixels;
+  {training_seconds(work):.0f} seconds.
 - Validation: average precision {scores.average_precision():.4f}, TPR {scores.tpr_at_fpr(1e-4):.4f} at 0.01% FPR,
   precision {at["precision"]:.3f} and recall {at["recall"]:.3f} at the threshold; {scores.positives} ray pixels,
   one for {1 / max(share, 1e-9):,.0f}; expected calibration error above 0.01: {expected_calibration_error(scores):.3f}.
