@@ -212,8 +212,8 @@ def label_by_truth(observed):
     """Label a simulated sequence by the paper's limits, with the light and the rays known in place of a median.
 
     A seed deviates from the expected light by more than 5 sigma and holds charge of a ray; what hangs together with
-    it, deviates by more than 2.5 sigma and lies at most a pixel from such charge is the ray. So labels follow the noise as
-    those of appendix A do, and are not confined to sources' surroundings.
+    it, deviates by more than 2.5 sigma and lies at most a pixel from such charge is the ray. So labels follow the
+    noise as those of appendix A do, and rays on sources have them too.
 
     Parameters
     ----------
