@@ -109,8 +109,8 @@ def _detect_options(detect):
     detect.add_argument("--prob", action="store_true", help="attach the probabilities as CRPROB")
     detect.add_argument("--catalog", action="store_true", help="write a table of the rays beside each copy (ECSV)")
     detect.add_argument(
-        "--repair", nargs="?", const="median", default="", choices=("median", "biharmonic"),
-        help="attach the repaired image and its variance as CRCLEAN and CRVAR (default method: median)",
+        "--repair", nargs="?", const="biharmonic", default="", choices=("median", "biharmonic"),
+        help="attach the repaired image and its variance as CRCLEAN and CRVAR (default method: biharmonic)",
     )  # fmt: skip
     per_amplifier = "in place of the header's; values of several amplifiers side by side are parted by commas"
     detect.add_argument("--gain", type=_numbers, metavar="E/ADU[,...]", help=per_amplifier)

@@ -45,7 +45,7 @@ class Repaired:
     replaced: np.ndarray
 
 
-def repair(data, mask, *, bad=None, variance=None, read_noise=None, method="median"):
+def repair(data, mask, *, bad=None, variance=None, read_noise=None, method="biharmonic"):
     """Replace flagged pixels.
 
     A replaced pixel holds no measurement: it is a guess from its neighbours, and a fit or an aperture that gave it the
