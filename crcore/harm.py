@@ -1,9 +1,10 @@
 """Harm: stars that a detector takes for rays.
 
 A ray hits a star by chance now and then, never the same star twice in a row: a star counts as harmed when its core is
-flagged in at least two of three exposures.
+flagged in at least two of three exposures. In simulated exposures without a ray every flag is harm.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,14 @@ import sep
 from scipy import ndimage
 
 from crcore.errors import InputError
+from crcore.frame import Frame
+from crcore.instruments import Camera
 from crcore.preprocess import sky_and_noise
+from crcore.simulate import sky
+from crcore.simulate.detector import expose, random_detector, saturation_level
+from crcore.simulate.psf import PHASES, draw_psf
 
-__all__ = ["CORE_PX", "Stars", "count_harmed", "find_stars"]
+__all__ = ["CORE_PX", "Stars", "core_flagged", "count_harmed", "find_stars", "harm_by_width", "star_field"]
 
 #: a flagged pixel this near to a star's centre harms it
 CORE_PX = 1.5
@@ -124,3 +130,83 @@ def count_harmed(masks, stars, *, at_least=2):
     at_least : int, optional
     """
     return np.sum([core_flagged(mask, stars) for mask in masks], axis=0) >= at_least
+
+
+def star_field(fwhm_px, rng, *, side=512, spacing_px=32, kind="moffat"):
+    """A simulated exposure of isolated stars, without a ray, by a camera drawn at random.
+
+    Parameters
+    ----------
+    fwhm_px : float
+        Full width at half maximum of the stars.
+    rng : numpy.random.Generator
+    side : int, optional
+        Rows and columns.
+    spacing_px : int, optional
+        Stars stand on a grid of this step, each moved by up to a quarter of it.
+    kind : str, optional
+        Point-spread function (`crcore.simulate.psf.draw_psf`).
+
+    Returns
+    -------
+    frame : crcore.frame.Frame
+    stars : Stars
+        With peaks from 5 times the noise to beyond saturation, evenly spread in their logarithm.
+    """
+    camera = dataclasses.replace(Camera.random(rng), fwhm_px=(fwhm_px, fwhm_px))
+    sky_e = float(min(10 ** rng.uniform(0.5, 3.7), 0.2 * camera.saturation_e))
+    noise = np.sqrt(sky_e + camera.read_noise_e**2)
+    steps = np.arange(spacing_px, side - spacing_px // 2, spacing_px)
+    y, x = (a.ravel() + rng.uniform(-spacing_px / 4, spacing_px / 4, a.size) for a in np.meshgrid(steps, steps))
+    y, x = (np.round(a * PHASES) / PHASES for a in (y, x))
+    psf = draw_psf(fwhm_px, kind=kind, beta=rng.uniform(2.6, 4.5), angle_deg=rng.uniform(0, 180))
+    brightest = np.log10(3 * camera.saturation_e / noise)
+    wanted = 10 ** rng.uniform(np.log10(5), brightest, len(x))  # peak over the sky's noise
+    share = psf.drawImage(nx=9, ny=9, scale=1.0).array.max()  # of the light, in the brightest pixel
+    field = sky.Field(x, y, wanted * noise / share, (), sky_e, (0.0, 0.0))
+    light = sky.render(field, (side, side), psf=psf)
+    data = expose(light, np.zeros_like(light), random_detector(camera, (side, side), rng), rng)
+    frame = Frame(
+        data, read_noise=camera.read_noise_e, saturation=saturation_level(camera), name=f"stars of {fwhm_px:g} px"
+    )
+    return frame, Stars(x, y, wanted, np.full(len(x), float(fwhm_px)))
+
+
+def harm_by_width(detectors, widths_px, rng, *, fields=4, kind="moffat"):
+    """How many simulated stars each detector harms, by their width and brightness.
+
+    Parameters
+    ----------
+    detectors : dict
+        Name to detector, ``detector(frame) -> Detection``.
+    widths_px : sequence of float
+        Full widths at half maximum.
+    rng : numpy.random.Generator
+    fields : int, optional
+        Exposures of each width; all detectors see the same.
+    kind : str, optional
+        Point-spread function.
+
+    Returns
+    -------
+    list of dict
+        ``detector``, ``kind``, ``fwhm_px``, ``snr`` ("5-20", "20-100", "100-1000", "above 1000", "saturated"),
+        ``stars``, ``harmed``.
+    """
+    limits = ((5, 20, "5-20"), (20, 100, "20-100"), (100, 1000, "100-1000"), (1000, np.inf, "above 1000"))
+    counts = {}
+    for width in widths_px:
+        for _ in range(fields):
+            frame, stars = star_field(width, rng, kind=kind)
+            full = core_flagged(frame.saturated, stars)
+            for name, detector in detectors.items():
+                harmed = core_flagged(detector(frame).mask, stars)
+                for low, high, label in (*limits, (0, np.inf, "saturated")):
+                    chosen = full if label == "saturated" else ~full & (stars.snr >= low) & (stars.snr < high)
+                    row = counts.setdefault((name, width, label), [0, 0])
+                    row[0] += int(chosen.sum())
+                    row[1] += int((harmed & chosen).sum())
+    return [
+        {"detector": name, "kind": kind, "fwhm_px": float(width), "snr": label, "stars": stars, "harmed": harmed}
+        for (name, width, label), (stars, harmed) in counts.items()
+    ]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from crcore import Frame, InputError
-from crcore.harm import core_flagged, count_harmed, find_stars
+from crcore.detection import Detection
+from crcore.harm import core_flagged, count_harmed, find_stars, harm_by_width, star_field
 
 
 def field(rng, n=3, size=160):
@@ -52,3 +53,26 @@ def test_two_exposures_are_too_few():
     frames, _ = field(np.random.default_rng(4), n=2)
     with pytest.raises(InputError, match="three are needed"):
         find_stars(frames)
+
+
+def test_a_simulated_field_has_its_stars_where_it_says():
+    frame, stars = star_field(2.5, np.random.default_rng(5), side=256)
+    bright = (stars.snr > 100) & ~core_flagged(frame.saturated, stars)
+    assert bright.sum() > 3
+    rows, columns = np.round(stars.y[bright]).astype(int), np.round(stars.x[bright]).astype(int)
+    noise = np.std(frame.data[frame.data < np.median(frame.data)])
+    for row, column in zip(rows, columns, strict=True):
+        stamp = frame.data[row - 2 : row + 3, column - 2 : column + 3]
+        assert stamp[1:4, 1:4].max() == stamp.max() > np.median(frame.data) + 20 * noise
+
+
+def test_harm_is_counted_by_width_and_brightness():
+    def everything(frame):
+        return Detection(np.ones(frame.shape, np.float32), np.zeros(frame.shape, bool), 0.5, "all", frame=frame)
+
+    def nothing(frame):
+        return Detection(np.zeros(frame.shape, np.float32), np.zeros(frame.shape, bool), 0.5, "none", frame=frame)
+
+    rows = harm_by_width({"all": everything, "none": nothing}, [1.5, 4.0], np.random.default_rng(6), fields=1)
+    assert sum(r["stars"] for r in rows if r["detector"] == "all") == 2 * 15**2
+    assert all(r["harmed"] == (r["stars"] if r["detector"] == "all" else 0) for r in rows)
