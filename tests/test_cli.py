@@ -245,3 +245,11 @@ def test_train_needs_data_from_somewhere(recipe, capsys):
     recipe.write_text("stamp_px: 32\n")
     assert main(["train", str(recipe)]) == 2
     assert "names no 'data' to simulate: give a folder with --data" in capsys.readouterr().err
+
+
+def test_rays_are_put_into_exposures_and_a_broken_file_is_named(frames, tmp_path, capsys):
+    (frames / "f1.fits").write_bytes(b"no image")
+    assert main(["inject", str(frames), "-o", str(tmp_path / "data"), "--times", "2"]) == 1
+    assert len(list((tmp_path / "data" / "train").rglob("*.fits"))) == 2
+    assert len(list((tmp_path / "data" / "valid").rglob("*.fits"))) == 1
+    assert "f1.fits" in capsys.readouterr().err
