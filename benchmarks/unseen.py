@@ -22,7 +22,7 @@ from crcore.detection import NetworkDetector
 from crcore.frame import Frame
 from crcore.harm import count_harmed, find_stars
 from crcore.labeling import KINDS, label_sequence
-from crcore.metrics import PixelScores
+from crcore.metrics import PixelScores, bootstrap
 from crcore.paths import user_data
 from crcore.preprocess import sky_and_noise
 from crcore.rivals import AstroScrappy, ReleasedCosmicConn, ReleasedDeepCR, sweep
@@ -73,17 +73,6 @@ def frames_of(folder, name):
     return injected(folder, read_rays(folder / "rays" / file))
 
 
-def interval(frames, rng, n=300):
-    """95 % of the average precision when frames are drawn with replacement."""
-    values = []
-    for _ in range(n):
-        pooled = PixelScores()
-        for k in rng.integers(0, len(frames), len(frames)):
-            pooled.merge(frames[k])
-        values.append(pooled.average_precision())
-    return np.nanpercentile(values, [2.5, 97.5])
-
-
 def judge(detector, folder, sets):
     """Cells of one detector's row."""
     cells, seconds, pixels = [], 0.0, 0
@@ -101,7 +90,7 @@ def judge(detector, folder, sets):
         pooled = PixelScores()
         for scores in frames:
             pooled.merge(scores)
-        low, high = interval(frames, np.random.default_rng(1))
+        low, high = bootstrap(frames, {"ap": PixelScores.average_precision}, np.random.default_rng(1))["ap"]
         recall, precision = at[2] / max(at[1], 1), at[2] / max(at[0], 1)
         cells.append(f"{pooled.average_precision():.3f} [{low:.3f}, {high:.3f}] (R {recall:.2f}, P {precision:.2f})")
     paths = sorted((folder / "lowell-nasa42").glob("*.fits.fz"))

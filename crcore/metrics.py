@@ -6,11 +6,13 @@ where the thresholds are that matter for one ray pixel in ten thousand.
 
 import numpy as np
 
-__all__ = ["PixelScores"]
+__all__ = ["PixelScores", "bootstrap"]
 
 _SHIFT = 12
 _HALF = int(np.float32(0.5).view(np.int32)) >> _SHIFT
 N_BINS = 2 * _HALF + 1
+#: bins that are put together for intervals: 32 to each factor of two in p or 1 - p remain
+_COARSE = 64
 
 
 def _bin(prob):
@@ -165,3 +167,54 @@ class PixelScores:
             "precision": tp / (tp + fp) if tp + fp else float("nan"),
             "dice": 2 * tp / (tp + fp + self.positives) if self.positives else float("nan"),
         }
+
+
+def bootstrap(frames, statistics, rng, *, n=300, level=0.95):
+    """Intervals of scores by drawing whole frames with replacement.
+
+    Pixels of a frame share their sky, seeing and detector: only frames are independent.
+
+    Parameters
+    ----------
+    frames : sequence of PixelScores
+        One for each frame.
+    statistics : dict
+        Name to function of a `PixelScores`, such as ``PixelScores.average_precision``.
+    rng : numpy.random.Generator
+    n : int, optional
+        Draws.
+    level : float, optional
+        Share of the draws between the limits.
+
+    Returns
+    -------
+    dict of str to tuple of float
+        Name to lower and upper limit; NaN where no draw gave a number.
+
+    Examples
+    --------
+    >>> rng, frames = np.random.default_rng(1), []
+    >>> for _ in range(8):
+    ...     truth = rng.random(500) < 0.1
+    ...     frames.append(PixelScores())
+    ...     frames[-1].add(np.clip(truth * 0.4 + rng.random(500) * 0.6, 0, 1), truth)
+    >>> low, high = bootstrap(frames, {"ap": PixelScores.average_precision}, rng)["ap"]
+    >>> 0 < low < high < 1
+    True
+    """
+    edges = np.arange(0, N_BINS, _COARSE)
+    coarse = np.stack([np.add.reduceat(f._counts, edges, axis=1) for f in frames])  # (F, 2, bins)
+    occupied = np.flatnonzero(coarse.sum(axis=(0, 1)))
+    coarse, places = coarse[:, :, occupied], edges[occupied]
+    drawn = {name: [] for name in statistics}
+    total = PixelScores()
+    for _ in range(n):
+        times = np.bincount(rng.integers(0, len(frames), len(frames)), minlength=len(frames))
+        total._counts[:, places] = np.tensordot(times, coarse, axes=1)
+        for name, statistic in statistics.items():
+            drawn[name].append(statistic(total))
+    limits = [50 * (1 - level), 50 * (1 + level)]
+    return {
+        name: tuple(map(float, np.nanpercentile(v, limits))) if np.isfinite(v).any() else (float("nan"),) * 2
+        for name, v in drawn.items()
+    }

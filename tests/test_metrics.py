@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from crcore.metrics import PixelScores
+from crcore.metrics import PixelScores, bootstrap
 
 
 def scored(prob, truth):
@@ -84,3 +84,43 @@ def test_precision_is_scaled_to_a_common_prevalence():
     scores = scored(prob, np.arange(110) < 10)
     assert scores.precision_at_recall(1.0) == pytest.approx(10 / 11)
     assert scores.precision_at_recall(1.0, prevalence=1e-2) == pytest.approx(10 / 20)
+
+
+def made_frames(rng, n, pixels=4000):
+    """Frames of different difficulty, and their probabilities."""
+    frames, raw = [], []
+    for _ in range(n):
+        truth = rng.random(pixels) < 0.03
+        prob = np.clip(rng.normal(0.2, 0.1, pixels) + truth * rng.normal(rng.uniform(0.1, 0.5), 0.1, pixels), 0, 1)
+        frames.append(PixelScores())
+        frames[-1].add(prob, truth)
+        raw.append((prob, truth))
+    return frames, raw
+
+
+def test_bootstrap_by_frame_agrees_with_scikit_learn_on_drawn_frames():
+    frames, raw = made_frames(np.random.default_rng(3), 12)
+    low, high = bootstrap(frames, {"ap": PixelScores.average_precision}, np.random.default_rng(4), n=200)["ap"]
+    rng, values = np.random.default_rng(4), []
+    for _ in range(200):
+        chosen = rng.integers(0, 12, 12)
+        prob, truth = (np.concatenate([raw[k][i] for k in chosen]) for i in (0, 1))
+        values.append(reference.average_precision_score(truth, prob))
+    np.testing.assert_allclose([low, high], np.percentile(values, [2.5, 97.5]), atol=0.01)
+
+
+def test_intervals_are_wider_for_frames_that_differ_and_for_fewer_frames():
+    many, _ = made_frames(np.random.default_rng(5), 40)
+    few = many[:6]
+    width = {}
+    for name, frames in (("many", many), ("few", few)):
+        low, high = bootstrap(frames, {"ap": PixelScores.average_precision}, np.random.default_rng(6))["ap"]
+        width[name] = high - low
+    assert width["few"] > 1.5 * width["many"] > 0
+
+
+def test_frames_without_rays_have_no_interval():
+    empty = PixelScores()
+    empty.add(np.zeros(10), np.zeros(10, bool))
+    limits = bootstrap([empty], {"ap": PixelScores.average_precision}, np.random.default_rng(1), n=5)["ap"]
+    assert np.isnan(limits).all()
