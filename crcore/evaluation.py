@@ -1,5 +1,6 @@
 """Detectors times test sets: tidy rows of scores, and the curves behind them."""
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from crcore.dataset import read_sequence
 from crcore.detection import NetworkDetector
 from crcore.errors import InputError
 from crcore.metrics import PixelScores
-from crcore.rivals import AstroScrappy, ReleasedCosmicConn, ReleasedDeepCR, paper_objlim
+from crcore.rivals import DEFAULT_SIGCLIP, AstroScrappy, ReleasedCosmicConn, ReleasedDeepCR, paper_objlim
 
 __all__ = [
     "TestSet",
@@ -18,6 +19,7 @@ __all__ = [
     "discrepancy_panels",
     "evaluate",
     "lco_detectors",
+    "one_scrappy",
     "pool",
     "score_row",
     "test_sets",
@@ -110,6 +112,14 @@ def lco_detectors(models, *, sigclips):
     return detectors, missing
 
 
+def one_scrappy():
+    """Astro-SCRAPPY at its default ``sigclip`` alone, as a user runs it; empty where it is missing."""
+    try:
+        return {"Astro-SCRAPPY": AstroScrappy(sigclips=(DEFAULT_SIGCLIP,))}
+    except InputError:
+        return {}
+
+
 class _ScrappyByClass:
     """Astro-SCRAPPY with the paper's ``objlim`` for the frame's telescope class."""
 
@@ -132,7 +142,7 @@ class _ScrappyByClass:
         return self._by_objlim[paper_objlim(frame.header.get("TELID", ""))](frame)
 
 
-def evaluate(detectors, sets, *, progress=None, keep=None):
+def evaluate(detectors, sets, *, progress=None, keep=None, seconds=None):
     """Score every detector on every set against its labels, pixel by pixel.
 
     Pixels that the labels ignore do not count. Where the truth is known (simulation), or
@@ -149,6 +159,8 @@ def evaluate(detectors, sets, *, progress=None, keep=None):
     keep : dict, optional
         Gets the masks of the first exposure of each sequence, for `discrepancy_panels`: path to detector's
         name to mask.
+    seconds : dict, optional
+        Gets, for each detector, a list of seconds and megapixels of each frame.
 
     Returns
     -------
@@ -164,13 +176,16 @@ def evaluate(detectors, sets, *, progress=None, keep=None):
         counts[test_set.name] = counts.get(test_set.name, 0) + len(sequence.data)
         for i in range(len(sequence.data)):
             frame = sequence.frame(i)
-            fine = sequence.ignore[i] == 0
+            fine = sequence.judged(i)
             yardsticks = {"labels": (sequence.cr[i] > 0, fine)}
-            if sequence.truth is not None:
+            if sequence.truth is not None and not sequence.by_truth:
                 known = "truth" if sequence.simulated else "reference"
                 yardsticks[known] = (sequence.truth[i] == 1, fine & (sequence.truth[i] != 2))
             for name, detector in detectors.items():
+                begun = time.perf_counter()
                 detection = detector(frame)
+                if seconds is not None:
+                    seconds.setdefault(name, []).append((time.perf_counter() - begun, frame.data.size / 1e6))
                 thresholds[name] = detection.threshold
                 if keep is not None and i == 0:
                     keep.setdefault(path, {})[name] = np.packbits(detection.mask, axis=1)

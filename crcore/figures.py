@@ -30,7 +30,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#56B4E9",
     "#000000",
 )
-_CYCLE = [
+#: colour and line style of each curve in turn
+COLOUR_CYCLE = [
     (BLUE, "-"),
     (ORANGE, "--"),
     (GREEN, "-."),
@@ -165,7 +166,7 @@ def learning_curves(logs, *, title=""):
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for (name, rows), (color, style) in zip(logs.items(), _CYCLE, strict=False):
+    for (name, rows), (color, style) in zip(logs.items(), COLOUR_CYCLE, strict=False):
         axes.plot([r["epoch"] for r in rows], [1 - r["dice"] for r in rows], color=color, ls=style, label=name)
     axes.set_yscale("log")
     axes.set_xlabel("epoch")
@@ -189,7 +190,7 @@ def curves(rows, *, set_name, against="labels", title=""):
     figure = Figure(figsize=(12, 4), layout="constrained")
     axes = figure.subplots(1, 3)
     chosen = [r for r in rows if r["set"] == set_name and r["against"] == against]
-    for name, (color, style) in zip(dict.fromkeys(r["detector"] for r in chosen), _CYCLE, strict=False):
+    for name, (color, style) in zip(dict.fromkeys(r["detector"] for r in chosen), COLOUR_CYCLE, strict=False):
         mine = [r for r in chosen if r["detector"] == name]
         fpr, tpr, precision, recall = (np.array([r[k] for r in mine]) for k in ("fpr", "tpr", "precision", "recall"))
         for axis in axes[:2]:

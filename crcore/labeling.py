@@ -124,13 +124,18 @@ class Sequence:
         return bool(self.headers[0].get("SIMULATE", False))
 
     @property
+    def by_truth(self):
+        """True when the labels are what is known, not what was found."""
+        return self.headers[0].get("LABELS") == "truth"
+
+    @property
     def median(self):
         """The cosmic-ray-free median frame with the sky subtracted, (H, W) float32."""
         return median_frame(self.data - sky_level(self.data)[:, None, None])
 
     def judged(self, i):
         """True where the label of exposure ``i`` counts; bool, (H, W). Sources do where the labels are the truth."""
-        kept = SOURCE if self.headers[0].get("LABELS") == "truth" else 0
+        kept = SOURCE if self.by_truth else 0
         return (self.ignore[i] & ~np.uint8(kept)) == 0
 
     def frame(self, i):

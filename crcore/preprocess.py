@@ -72,9 +72,9 @@ def prepare(data, how, *, bad=None):
     how : {"counts", "noise", "root", "raw", "standard"}
         ``"counts"`` subtracts the median, as the paper does. ``"noise"`` is
         arcsinh((image - sky) / sigma): every camera's sky looks alike and a bright
-        star is no longer 10,000 times a ray. ``"root"`` is 2 (sqrt(1 + |x|) - 1) with the sign of
-        x = (image - sky) / sigma: as photon noise grows like the root of the light, noise stays about as large on a
-        bright star or spectrum as on the sky, whatever the gain. ``"raw"`` is the electrons, as deepCR takes them,
+        star is no longer 10,000 times a ray. ``"root"`` is 4 ((1 + |x|)^(1/4) - 1) with the sign of
+        x = (image - sky) / sigma: the same on the sky, but on a bright star or spectrum it keeps more of a ray, and of the
+        photon noise beside it. ``"raw"`` is the electrons, as deepCR takes them,
         and ``"standard"`` those less their mean, over their standard deviation, as its WFC3 model does.
     bad : numpy.ndarray of bool, optional
         Pixels that say nothing; they are given the mean of their neighbours, or the sky's value.
@@ -102,8 +102,9 @@ def prepare(data, how, *, bad=None):
             size = np.abs(prepared)
             size += 1
             np.sqrt(size, out=size)
+            np.sqrt(size, out=size)
             size -= 1
-            size *= 2
+            size *= 4
             np.copysign(size, prepared, out=prepared)
     else:
         level = np.median(image if whole else image[good])

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from crcore.config import from_mapping, read_yaml
 from crcore.errors import InputError
+from crcore.generic_study import GenericStudyConfig
 from crcore.labeling import LabelingConfig
 from crcore.loss_study import LossStudyConfig
 from crcore.paths import CONFIG, Build
@@ -51,6 +52,8 @@ class Profile:
         Notebook 03.
     unseen : dict
         Cameras that no network was trained on and their numbers of test sequences, for Table 3.
+    generic : crcore.generic_study.GenericStudyConfig
+        Notebook 11.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Profile:
     evaluation: EvaluationConfig = EvaluationConfig()
     loss_study: LossStudyConfig = LossStudyConfig()
     unseen: dict = field(default_factory=dict)
+    generic: GenericStudyConfig = field(default_factory=GenericStudyConfig)
 
     @property
     def build(self):

@@ -1,0 +1,96 @@
+"""Figures of the generic detector: harm against the width of stars, and accuracy against speed."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from crcore.figures import COLOUR_CYCLE
+
+__all__ = ["accuracy_by_kind", "frontier", "harm_curves"]
+
+_MARKERS = "osD^vP*X<>"
+
+
+def harm_curves(rows, *, title=""):
+    """Stars flagged per 1,000 against their width, one panel for each range of brightness.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `crcore.harm.harm_by_width`.
+    title : str, optional
+    """
+    ranges = [r for r in dict.fromkeys(row["snr"] for row in rows) if any(x["stars"] and x["snr"] == r for x in rows)]
+    figure = Figure(figsize=(2.6 * len(ranges) + 0.6, 3.6), layout="constrained")
+    axes = figure.subplots(1, len(ranges), sharey=True, squeeze=False)[0]
+    names = list(dict.fromkeys(row["detector"] for row in rows))
+    for axis, snr in zip(axes, ranges, strict=True):
+        for k, name in enumerate(names):
+            color, style = COLOUR_CYCLE[k % len(COLOUR_CYCLE)]
+            mine = [r for r in rows if r["detector"] == name and r["snr"] == snr and r["stars"]]
+            width = [r["fwhm_px"] for r in mine]
+            harm = [1000 * r["harmed"] / r["stars"] for r in mine]
+            axis.plot(width, harm, color=color, ls=style, marker=_MARKERS[k % len(_MARKERS)], ms=3, label=name)
+        axis.set_yscale("symlog", linthresh=1)
+        axis.set_ylim(-0.1, 1000)
+        axis.set_xlabel("FWHM of stars, pixels")
+        axis.set_title("saturated" if snr == "saturated" else f"peak S/N {snr}", fontsize=9)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("stars harmed per 1,000")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def accuracy_by_kind(rows, *, title=""):
+    """Average precision of each detector on each kind of camera.
+
+    Parameters
+    ----------
+    rows : list of dict
+        ``detector``, ``set``, ``average_precision``, and ``low`` and ``high`` (95 % by frame).
+    title : str, optional
+    """
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    names = list(dict.fromkeys(row["detector"] for row in rows))
+    figure = Figure(figsize=(1.9 * len(sets) + 2.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for k, name in enumerate(names):
+        mine = {row["set"]: row for row in rows if row["detector"] == name}
+        x = np.array([sets.index(s) for s in mine]) + 0.8 * (k - (len(names) - 1) / 2) / len(names)
+        value = np.array([row["average_precision"] for row in mine.values()])
+        low = np.maximum(value - [row["low"] for row in mine.values()], 0)
+        high = np.maximum([row["high"] for row in mine.values()] - value, 0)
+        color, marker = COLOUR_CYCLE[k % len(COLOUR_CYCLE)][0], _MARKERS[k % len(_MARKERS)]
+        axes.errorbar(x, value, yerr=[low, high], fmt=marker, ms=5, color=color, lw=1, label=name)
+    axes.set_xticks(range(len(sets)), sets, fontsize=8)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylabel("average precision")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def frontier(points, *, title=""):
+    """Average precision against seconds a megapixel.
+
+    Parameters
+    ----------
+    points : list of dict
+        ``detector``, ``seconds_per_mpixel``, ``average_precision``.
+    title : str, optional
+    """
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for k, point in enumerate(points):
+        color, marker = COLOUR_CYCLE[k % len(COLOUR_CYCLE)][0], _MARKERS[k % len(_MARKERS)]
+        axes.plot(point["seconds_per_mpixel"], point["average_precision"], marker, ms=8, color=color,
+                  label=point["detector"])  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("seconds per megapixel")
+    axes.set_ylabel("average precision")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_title(title, fontsize=10)
+    return figure
