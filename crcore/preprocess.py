@@ -73,8 +73,8 @@ def prepare(data, how, *, bad=None):
         ``"counts"`` subtracts the median, as the paper does. ``"noise"`` is
         arcsinh((image - sky) / sigma): every camera's sky looks alike and a bright
         star is no longer 10,000 times a ray. ``"root"`` is 4 ((1 + |x|)^(1/4) - 1) with the sign of
-        x = (image - sky) / sigma: the same on the sky, but on a bright star or spectrum it keeps more of a ray, and of the
-        photon noise beside it. ``"raw"`` is the electrons, as deepCR takes them,
+        x = (image - sky) / sigma: the same on the sky, but on a bright star or spectrum it keeps more of a ray, and
+        of the photon noise beside it. ``"raw"`` is the electrons, as deepCR takes them,
         and ``"standard"`` those less their mean, over their standard deviation, as its WFC3 model does.
     bad : numpy.ndarray of bool, optional
         Pixels that say nothing; they are given the mean of their neighbours, or the sky's value.
