@@ -7,7 +7,7 @@ from crcore.errors import InputError
 
 __all__ = ["PREPARATIONS", "fill_holes", "prepare", "sky_and_noise"]
 
-PREPARATIONS = ("counts", "noise", "root", "raw", "standard")
+PREPARATIONS = ("counts", "noise", "raw", "standard")
 
 
 def sky_and_noise(data, *, bad=None, mesh_px=64):
@@ -69,12 +69,10 @@ def prepare(data, how, *, bad=None):
     ----------
     data : numpy.ndarray, shape (H, W)
         Electrons, sky included; finite where ``bad`` is False.
-    how : {"counts", "noise", "root", "raw", "standard"}
+    how : {"counts", "noise", "raw", "standard"}
         ``"counts"`` subtracts the median, as the paper does. ``"noise"`` is
         arcsinh((image - sky) / sigma): every camera's sky looks alike and a bright
-        star is no longer 10,000 times a ray. ``"root"`` is 4 ((1 + |x|)^(1/4) - 1) with the sign of
-        x = (image - sky) / sigma: the same on the sky, but on a bright star or spectrum it keeps more of a ray, and
-        of the photon noise beside it. ``"raw"`` is the electrons, as deepCR takes them,
+        star is no longer 10,000 times a ray. ``"raw"`` is the electrons, as deepCR takes them,
         and ``"standard"`` those less their mean, over their standard deviation, as its WFC3 model does.
     bad : numpy.ndarray of bool, optional
         Pixels that say nothing; they are given the mean of their neighbours, or the sky's value.
@@ -91,21 +89,12 @@ def prepare(data, how, *, bad=None):
     if not good.any():
         return np.zeros(image.shape, dtype=np.float32)
     whole = bool(good.all())
-    if how in ("noise", "root"):
+    if how == "noise":
         known = image if whole else np.where(good, image, 0)
         prepared, noise = sky_and_noise(known, bad=None if whole else ~good)
         np.subtract(known, prepared, out=prepared)
         prepared /= noise
-        if how == "noise":
-            np.arcsinh(prepared, out=prepared)
-        else:
-            size = np.abs(prepared)
-            size += 1
-            np.sqrt(size, out=size)
-            np.sqrt(size, out=size)
-            size -= 1
-            size *= 4
-            np.copysign(size, prepared, out=prepared)
+        np.arcsinh(prepared, out=prepared)
     else:
         level = np.median(image if whole else image[good])
         prepared = np.where(good, image, level).astype(np.float32) - level

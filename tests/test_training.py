@@ -329,7 +329,7 @@ def test_a_source_weight_needs_a_loss_that_takes_it():
 
 def test_training_runs_with_weighted_sources(tiny_dataset, tiny_recipe, tmp_path):
     recipe = dataclasses.replace(
-        tiny_recipe, loss="bce", use_ignore=True, source_weight=2.0, input="root", epochs=2, validate_every=1
+        tiny_recipe, loss="bce", use_ignore=True, source_weight=2.0, epochs=2, validate_every=1
     )
     _, log = run(recipe, tiny_dataset, tmp_path / "a")
     assert np.isfinite([row["train_loss"] for row in log]).all()
