@@ -14,7 +14,7 @@ __all__ = ["DEVICES", "OnnxRunner", "TorchRunner", "export_onnx", "runner", "til
 DEVICES = ("cuda", "mps", "cpu", "onnx")
 
 #: side of a tile of a local network on a CPU: its activations then stay near the caches
-LOCAL_TILE_PX = 512
+LOCAL_TILE_PX = 1024
 #: side of a tile where the answer depends on it and memory does not reach for the whole frame; as the released package
 GLOBAL_TILE_PX = 1024
 
@@ -105,7 +105,7 @@ class TorchRunner:
                 precise = torch.autocast(self.device.split(":")[0], torch.bfloat16)
             with precise:
                 features = self.network.features(x)
-            return torch.sigmoid(self.network.leave(features.float()))[0, 0].cpu().numpy()
+            return torch.sigmoid(self.network.logits(features.float()))[0, 0].cpu().numpy()
 
 
 class OnnxRunner:

@@ -8,12 +8,13 @@ exact in float32 where a sigmoid would round to 0 or 1.
 from dataclasses import asdict
 
 import torch
+import torch.nn.functional as functional
 from torch import nn
 
 from crcore.architecture import NetworkConfig
 from crcore.errors import InputError
 
-__all__ = ["CosmicConnUNet", "DeepCRUNet", "GroupNorm", "NetworkConfig", "build", "layers"]
+__all__ = ["CompactUNet", "CosmicConnUNet", "DeepCRUNet", "GroupNorm", "NetworkConfig", "build", "layers"]
 
 
 def build(config):
@@ -31,7 +32,9 @@ def build(config):
         return CosmicConnUNet(**settings)
     if architecture == "deepcr":
         return DeepCRUNet(width=config.width, norm=config.norm)
-    raise InputError(f"network architecture {architecture!r} is unknown: use 'cosmic-conn' or 'deepcr'")
+    if architecture == "compact":
+        return CompactUNet(width=config.width, depth=config.depth)
+    raise InputError(f"network architecture {architecture!r} is unknown: use 'cosmic-conn', 'deepcr' or 'compact'")
 
 
 def _normalisation(norm, channels, groups):
@@ -92,6 +95,11 @@ class GroupNorm(nn.GroupNorm):
         return _GroupNormFunction.apply(x, self.weight, self.bias, self.num_groups, self.eps)
 
 
+def _relu(x):
+    """In place where no gradient needs what was there."""
+    return functional.relu(x, inplace=not torch.is_grad_enabled())
+
+
 class _Block(nn.Module):
     """Twice: 3x3 convolution, normalisation, ReLU.
 
@@ -112,18 +120,18 @@ class _Block(nn.Module):
                 x = self.conv1(x.to(self.conv1.weight.dtype))
         else:
             x = self.conv1(x)
-        x = torch.relu(self.norm1(x))
-        return torch.relu(self.norm2(self.conv2(x)))
+        x = _relu(self.norm1(x))
+        return _relu(self.norm2(self.conv2(x)))
 
 
 class _UNet(nn.Module):
     """A U-Net with max-pooling down and transposed convolutions up."""
 
-    def __init__(self, *, width, depth, norm, groups, shared):
+    def __init__(self, *, width, depth, norm, groups, shared, fold=1):
         super().__init__()
         channels = [width * 2**level for level in range(depth + 1)]
-        self.depth = depth
-        self.enter = _Block(1, width, norm, groups, shared)
+        self.depth, self.fold = depth, fold
+        self.enter = _Block(fold**2, width, norm, groups, shared)
         self.pool = nn.MaxPool2d(2)
         self.down = nn.ModuleList(_Block(channels[i], channels[i + 1], norm, groups, shared) for i in range(depth))
         self.widen = nn.ModuleList(
@@ -132,20 +140,26 @@ class _UNet(nn.Module):
         self.up = nn.ModuleList(
             _Block(2 * channels[i], channels[i], norm, groups, shared) for i in reversed(range(depth))
         )
-        self.leave = nn.Conv2d(width, 1, 1)
+        self.leave = nn.Conv2d(width, fold**2, 1)
 
     @property
     def multiple(self):
         """Sides of an input must be multiples of this many pixels."""
-        return NetworkConfig(depth=self.depth).multiple
+        return self._shape.multiple
 
     @property
     def reach_px(self):
         """Pixels from which an output pixel can learn, in one direction, by convolution alone."""
-        return NetworkConfig(depth=self.depth).reach_px
+        return self._shape.reach_px
+
+    @property
+    def _shape(self):
+        return NetworkConfig("compact" if self.fold > 1 else "cosmic-conn", depth=self.depth)
 
     def features(self, x):
-        """All but the last convolution: (B, 1, H, W) to (B, C, H, W)."""
+        """All but the last convolution: (B, 1, H, W) to (B, C, H, W), H and W divided by ``fold``."""
+        if self.fold > 1:
+            x = functional.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last)
         x = self.enter(x, wide=True)  # (B, C, H, W)
         skips = []
         for block in self.down:
@@ -155,9 +169,13 @@ class _UNet(nn.Module):
             x = block(torch.cat([skips.pop(), widen(x)], dim=1))
         return x
 
+    def logits(self, features):
+        """The last convolution: features to logits (B, 1, H, W)."""
+        return functional.pixel_shuffle(self.leave(features), self.fold)
+
     def forward(self, x):
         """Logits, (B, 1, H, W)."""
-        return self.leave(self.features(x))
+        return self.logits(self.features(x))
 
 
 def layers(network, size_px=1024):
@@ -220,3 +238,18 @@ class DeepCRUNet(_UNet):
 
     def __init__(self, width=32, norm="batch"):
         super().__init__(width=width, depth=1, norm=norm, groups=1, shared=False)
+
+
+class CompactUNet(_UNet):
+    """The compact detector: a U-Net without normalisation that takes and gives blocks of 2 x 2 pixels as channels.
+
+    What it says of a pixel depends on nothing farther away than `reach_px`, so that tiles do not show.
+
+    Parameters
+    ----------
+    width, depth : int
+        See `NetworkConfig`.
+    """
+
+    def __init__(self, width=16, depth=2):
+        super().__init__(width=width, depth=depth, norm="none", groups=1, shared=False, fold=2)

@@ -100,9 +100,9 @@ class Recipe:
         for name in ("batch", "epochs", "validate_every", "validate_px", "stamp_px"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}: at least 1 is needed")
-        if self.stamp_px % 2**self.network.depth:
+        if self.stamp_px % self.network.multiple:
             raise InputError(
-                f"stamp_px = {self.stamp_px}: must be a multiple of {2**self.network.depth} for this network"
+                f"stamp_px = {self.stamp_px}: must be a multiple of {self.network.multiple} for this network"
             )
 
 

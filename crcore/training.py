@@ -70,7 +70,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     source = StampSource(train_paths, recipe.stamp_px, recipe.input, **weights)
     valid = source
     if valid_paths:
-        valid = StampSource(valid_paths, 2**recipe.network.depth, recipe.input, **weights)
+        valid = StampSource(valid_paths, recipe.network.multiple, recipe.input, **weights)
     samples = recipe.samples_per_epoch or max(len(source) // 16, 1)
     fabric = _fabric(recipe, samples, devices)
     network = fresh_network(recipe, source.cr_share)
