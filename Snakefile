@@ -21,9 +21,10 @@ NOTEBOOKS = {
     "04_training": (["02_dataset"], ["training"], False),
     "05_ablation": (["02_dataset", "04_training"], ["simulation", "labeling", "unseen"], False),
     "06_lco": (["02_dataset", "04_training"], ["evaluation"], True),
+    "11_generic_detector": (["01_labeling"], ["generic", "evaluation"], True),
     "10_toolkit": ([], [], False),
     "12_ledger": (
-        ["01_labeling", "02_dataset", "03_network_and_loss", "04_training", "05_ablation", "06_lco", "10_toolkit"],
+        ["01_labeling", "02_dataset", "03_network_and_loss", "04_training", "05_ablation", "06_lco", "10_toolkit", "11_generic_detector"],
         [],
         False,
     ),

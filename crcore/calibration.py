@@ -234,6 +234,8 @@ def precision_at(frame, x, y, *, model=None, detection=None, expected=1e-4):
     model = zoo.load(model or DEFAULT_MODEL) if not isinstance(model, zoo.Model) else model
     if not model.curve:
         raise InputError(f"model {model.name!r}: comes without an operating curve: train it again with this version")
+    if not 0 < expected < 1:
+        raise InputError(f"expected share of ray pixels {expected}: a number between 0 and 1 is needed")
     found = detect(frame, model=model) if detection is None else detection
     height, width = found.prob.shape
     if not (0 <= x < width and 0 <= y < height):
@@ -241,6 +243,8 @@ def precision_at(frame, x, y, *, model=None, detection=None, expected=1e-4):
     if found.not_evaluated[int(y), int(x)]:
         raise InputError(f"x = {x}, y = {y}: was not evaluated (bad, saturated or no data)")
     prob = float(found.prob[int(y), int(x)])
+    if found.expected is not None:  # the curve is that of probabilities as the model gives them
+        prob = float(shift_prior(prob, found.expected, model.share))
     points, recall, false = np.array(model.curve).T
     at = special.logit(np.clip(prob, points[0], points[-1]))
     recall, false = (float(np.interp(at, special.logit(points), values)) for values in (recall, false))

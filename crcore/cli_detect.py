@@ -10,7 +10,7 @@ from pathlib import Path
 from crcore.errors import InputError
 
 #: as `crcore.zoo.DEFAULT_MODEL` and `crcore.calibration.RAYS_PER_CM2_S`, without waiting for what these import
-DEFAULT_MODEL, RAYS_PER_CM2_S = "ground_imaging", 1 / 60
+DEFAULT_MODEL, RAYS_PER_CM2_S = "generic", 1 / 60
 
 __all__ = ["DEFAULT_MODEL", "add_detect_options", "detect_command", "expand"]
 
@@ -104,7 +104,7 @@ def _target_names(paths, ending):
 
 
 def detect_command(args):
-    """Look at the files that were asked for; returns the exit status: 0, 1 (some failed) or 2 (all did)."""
+    """Look at the files that were asked for; returns the exit status: 0, or 1 where files failed."""
     from tqdm import tqdm
 
     for name, least in (("workers", 1), ("dilate", 0)):
@@ -115,6 +115,8 @@ def detect_command(args):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"--{name.replace('_', '-')} {value}: must be positive")
     paths = expand([*args.paths, *args.input])
+    if not any(path.exists() for path in paths):
+        raise InputError(f"{paths[0]}: no such file: check the path")
     from crcore.detect_batch import Settings, check, detect_batch
     from crcore.mask_files import Products
 
@@ -147,7 +149,7 @@ def detect_command(args):
     failed = sum(row["status"] == "failed" for row in rows)
     if failed and len(rows) > 1:
         print(f"crcore: {failed} of {len(rows)} files failed", file=sys.stderr)
-    return 2 if failed == len(rows) else 1 if failed else 0
+    return 1 if failed else 0
 
 
 def _write(line):

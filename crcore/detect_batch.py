@@ -11,9 +11,9 @@ from astropy.table import Table
 from crcore import results, zoo
 from crcore.batch import run_jobs
 from crcore.calibration import RAYS_PER_CM2_S, expected_share
-from crcore.detection import NetworkDetector, detect
+from crcore.detection import Detection, NetworkDetector, detect
 from crcore.errors import InputError
-from crcore.fits_input import extension_number, science_extensions
+from crcore.fits_input import extensions_named, science_extensions
 from crcore.frame import Frame
 from crcore.mask_files import Products, write_catalog, write_detection
 from crcore.zoo import DEFAULT_MODEL
@@ -103,7 +103,9 @@ def detect_batch(paths, output, names, settings=Settings(), *, workers=1, schedu
     for count, (index, result) in enumerate(progress(done, total=len(jobs)) if progress else done, 1):
         where = f"[{count}/{len(jobs)}]"
         if isinstance(result, Exception):
-            reason = str(result) if isinstance(result, InputError) else f"{paths[index]}: {_one_line(result)}"
+            reason = str(result) if isinstance(result, InputError) else _one_line(result)
+            if paths[index].name not in reason:
+                reason = f"{paths[index]}: {reason}"
             result = _row(file=str(paths[index]), status="failed", reason=reason)
             say(f"{where} failed: {reason}")
         else:
@@ -116,7 +118,7 @@ def detect_batch(paths, output, names, settings=Settings(), *, workers=1, schedu
                 result |= {"file": str(paths[index]), "output": str(target)}
                 say(
                     f"{where} {paths[index]} -> {target}: {result['rays']} rays, {result['pixels']} pixels, "
-                    f"{result['seconds']:.1f} s"
+                    f"{result['seconds']:.1f} s" + (f" (not evaluated: {result['reason']})" if result["reason"] else "")
                 )
         rows[index] = result
     rows = [rows[index] for index in sorted(rows)]
@@ -146,16 +148,27 @@ def detect_file(path, target, settings):
     if target.exists() and not settings.overwrite and not target.samefile(path):
         raise InputError(f"{target}: is there already: use --overwrite, or another folder")
     detector = _detector(settings.model, settings.tile_px, settings.device, settings.threshold, settings.threads)
-    found = {}
+    found, dead = {}, []
     for index in _extensions(path, settings.ext):
         frame = Frame.read(path, ext=index, gain=settings.gain, read_noise=settings.read_noise)
-        if frame.bad.all():
-            raise InputError(f"{path}: extension {index}: every pixel is bad or not a number: nothing to look at")
+        why = _unfit(frame)
+        if why:  # one dead chip does not hide the others
+            dead.append(f"extension {index}: {why}")
+            everywhere = np.ones(frame.shape, dtype=bool)
+            nothing = np.zeros(frame.shape, dtype=np.float32)
+            found[index] = Detection(nothing, everywhere, detector.threshold, detector.name, frame=frame)
+            continue
         expected = None if settings.rate is None else _expected(frame, settings)
         found[index] = detect(frame, detector=detector, expected=expected)
+    if len(dead) == len(found):
+        raise InputError(f"{path}: {dead[0]}: nothing to look at")
     write_detection(path, target, found, settings.products, sha=_sha(settings.model))
     if settings.catalog:
-        write_catalog(target.with_name(target.name.removesuffix(".fits") + ".ecsv"), found)
+        try:
+            write_catalog(target.with_name(target.name.removesuffix(".fits") + ".ecsv"), found)
+        except OSError as error:
+            target.unlink()  # all that was asked for, or nothing
+            raise InputError(f"{target}: its catalogue cannot be written ({error.strerror or error})") from None
     masks = [d.dilated(settings.products.dilate) for d in found.values()]
     pixels = int(sum(mask.sum() for mask in masks))
     return _row(
@@ -167,24 +180,33 @@ def detect_file(path, target, settings):
         pixels=pixels,
         share=pixels / sum(mask.size for mask in masks),
         not_evaluated=int(sum(d.not_evaluated.sum() for d in found.values())),
+        reason="; ".join(dead),
         seconds=round(time.monotonic() - begun, 3),
     )
+
+
+def _unfit(frame):
+    """Why nothing can be said of a frame; empty where something can."""
+    good = frame.data[~(frame.bad | frame.saturated)]
+    if frame.bad.all():
+        return "every pixel is bad or not a number"
+    if good.size == 0:
+        return f"every pixel is bad, or saturated above {frame.saturation:g} electrons"
+    if good.size > 1 and good.min() == good.max():
+        return f"every pixel is {good[0]:g}"
+    return ""
 
 
 def _extensions(path, ext):
     """Numbers of the extensions that are to be looked at: the one asked for, or all images of the sky."""
     if ext in ("", "all"):
-        return science_extensions(path)
-    return [extension_number(path, int(ext) if ext.isdigit() else ext)]
+        return science_extensions(path, every=ext == "all")
+    return extensions_named(path, ext)
 
 
 @lru_cache(maxsize=2)
 def _detector(model, tile_px, device, threshold, threads):
-    if threads and device != "onnx":
-        import torch
-
-        torch.set_num_threads(threads)
-    return NetworkDetector(model, tile_px=tile_px, device=device, threshold=threshold)
+    return NetworkDetector(model, tile_px=tile_px, device=device, threshold=threshold, threads=threads)
 
 
 @lru_cache(maxsize=2)

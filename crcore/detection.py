@@ -42,6 +42,8 @@ class Detection:
         Side of the tiles, where the answer depends on it; None where it does not, or the frame was taken whole.
     frame : crcore.frame.Frame or None
         What was looked at.
+    expected : float or None
+        Share of ray pixels to which probabilities have been shifted; None where they have not.
     """
 
     prob: np.ndarray
@@ -50,6 +52,7 @@ class Detection:
     model: str
     tile_px: int | None = None
     frame: Frame | None = field(default=None, repr=False)
+    expected: float | None = None
 
     @property
     def mask(self):
@@ -161,6 +164,8 @@ class NetworkDetector:
         By default a GPU if there is one.
     threshold : float, optional
         In place of the model's own.
+    threads : int, optional
+        Of the processor, for this process; 0 leaves the choice to PyTorch or ONNX Runtime.
 
     Raises
     ------
@@ -168,15 +173,15 @@ class NetworkDetector:
         For an unknown model or device, or a threshold that is no probability.
     """
 
-    def __init__(self, model=DEFAULT_MODEL, *, tile_px=None, device=None, threshold=None):
-        if tile_px is not None and not tile_px >= 1:
-            raise InputError(f"tile {tile_px}: a side in pixels is needed")
+    def __init__(self, model=DEFAULT_MODEL, *, tile_px=None, device=None, threshold=None, threads=0):
+        if tile_px is not None and not (tile_px >= 1 and tile_px == int(tile_px)):
+            raise InputError(f"tile {tile_px}: a side in whole pixels is needed")
         self.model = zoo.load(model, network=device != "onnx") if isinstance(model, str | Path) else model
         if threshold is not None and not 0 <= threshold <= 1:
             raise InputError(f"threshold {threshold}: a probability between 0 and 1 is needed")
         self.threshold = self.model.threshold if threshold is None else float(threshold)
-        self.tile_px = tile_px
-        self._runner = runner(self.model, device)
+        self.tile_px = None if tile_px is None else int(tile_px)
+        self._runner = runner(self.model, device, threads=threads)
 
     @property
     def name(self):
@@ -195,7 +200,7 @@ class NetworkDetector:
             multiple=config.multiple,
         )
         shown = None if config.local or tile is None or max(frame.shape) <= tile else tile
-        silent = frame.bad | _beside_saturation(frame, prob > self.threshold)
+        silent = frame.bad | _beside_saturation(frame, prob > self.threshold) | ~np.isfinite(prob)
         prob[silent] = 0
         return Detection(prob, silent, self.threshold, self.name, shown, frame)
 
@@ -283,14 +288,16 @@ def detect(
     1
     """
     frame = as_frame(image, gain=gain, read_noise=read_noise, saturation=saturation, bad=bad, ext=ext)
-    if frame.bad.all():
-        raise InputError(f"{frame.name}: every pixel is bad or not a number: nothing to look at")
+    if (frame.bad | frame.saturated).all():
+        what = "bad or not a number" if frame.bad.all() else f"bad, or saturated above {frame.saturation:g} electrons"
+        raise InputError(f"{frame.name}: every pixel is {what}: nothing to look at")
     detector = detector or NetworkDetector(model, tile_px=tile, device=device, threshold=threshold)
     found = detector(frame)
     if expected is not None:
         if not detector.model.share:
             raise InputError(f"model {found.model!r}: does not know the share of rays in its data: leave out expected")
-        found = replace(found, prob=shift_prior(found.prob, detector.model.share, expected))
+        shifted = shift_prior(found.prob, detector.model.share, expected)
+        found = replace(found, prob=shifted, expected=expected)
     return found
 
 

@@ -1,11 +1,11 @@
-"""Figures of the generic detector: harm against the width of stars, and accuracy against speed."""
+"""Figures of the generic detector: accuracy by kind of camera, harm, accuracy against speed, reliability."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from crcore.figures import COLOUR_CYCLE
 
-__all__ = ["accuracy_by_kind", "frontier", "harm_curves"]
+__all__ = ["accuracy_by_kind", "frontier", "harm_curves", "reliability_diagram"]
 
 _MARKERS = "osD^vP*X<>"
 
@@ -93,4 +93,35 @@ def frontier(points, *, title=""):
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_title(title, fontsize=10)
+    return figure
+
+
+def reliability_diagram(diagrams, *, title=""):
+    """How often a pixel of each probability really is a ray, and how many pixels have it.
+
+    Parameters
+    ----------
+    diagrams : dict of str to list of dict
+        Name of a detector to rows of `crcore.calibration.reliability`.
+    title : str, optional
+    """
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes, counts = figure.subplots(1, 2)
+    axes.plot([0, 1], [0, 1], color="0.6", lw=0.8)
+    for k, (name, rows) in enumerate(diagrams.items()):
+        seen = [row for row in rows if row["pixels"]]
+        color, style = COLOUR_CYCLE[k % len(COLOUR_CYCLE)]
+        prob, frequency, error = (np.array([row[c] for row in seen]) for c in ("prob", "frequency", "error"))
+        marker = _MARKERS[k % len(_MARKERS)]
+        axes.errorbar(prob, frequency, yerr=error, color=color, ls=style, marker=marker, ms=4, lw=1, label=name)
+        counts.plot(prob, [row["pixels"] for row in seen], color=color, ls=style, marker=marker, ms=4, lw=1)
+    axes.set_xlabel("probability given")
+    axes.set_ylabel("share that are rays")
+    axes.legend(frameon=False, fontsize=7)
+    counts.set_xlabel("probability given")
+    counts.set_ylabel("pixels")
+    counts.set_yscale("log")
+    for axis in (axes, counts):
+        axis.grid(alpha=0.3)
+    figure.suptitle(title, fontsize=10)
     return figure

@@ -1,6 +1,8 @@
 """How exposures are read from FITS files of many layouts: which extension, which mask, overscan, gain."""
 
 import contextlib
+import gzip
+import io
 import re
 import warnings
 import zlib
@@ -16,11 +18,11 @@ from crcore.errors import InputError
 __all__ = [
     "BROKEN_FITS",
     "FITS_SUFFIXES",
-    "extension_number",
+    "extensions_named",
     "find_fits",
     "frame_parts",
     "image_index",
-    "mask_index",
+    "mask_indices",
     "open_fits",
     "readable",
     "science_extensions",
@@ -31,6 +33,9 @@ BROKEN_FITS = (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, V
 
 #: bits of ``DQ`` that mark cosmic rays (HST: data handbooks; Gemini: DRAGONS; LCO: BANZAI)
 _RAY_BITS = {"HST": 4096 | 8192, "Gemini": 8, "LCO": 8}
+
+#: how the names of extensions begin that stand beside an image of the sky and are none
+_COMPANIONS = ("DQ", "BPM", "MASK", "VAR", "ERR", "WHT", "IVAR", "CRMASK", "CRPROB", "CRCLEAN", "CRVAR")
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.fz", ".fits.gz", ".fit.gz", ".fz")
 
@@ -47,19 +52,36 @@ def open_fits(path, **options):
         warnings.simplefilter("ignore", VerifyWarning)
         warnings.filterwarnings("error", "(?s).*(truncated|may be corrupted|file is corrupted)", AstropyUserWarning)
         warnings.filterwarnings("error", "(?s).*(truncated|may be corrupted|file is corrupted)", VerifyWarning)
+        warnings.filterwarnings("error", "(?s).*[Dd]atasum verification failed", AstropyUserWarning)
+        warnings.filterwarnings(
+            "ignore", "(?s).*[Cc]hecksum verification failed", AstropyUserWarning
+        )  # headers get edited
         try:
-            with Path(path).open("rb") as stream, fits.open(stream, memmap=False, **options) as hdus:
+            with _plain(path) as stream, fits.open(stream, memmap=False, **options) as hdus:
                 yield hdus
         except (AstropyUserWarning, VerifyWarning) as warning:
             raise OSError(_first_line(warning)) from None
 
 
+def _plain(path):
+    """The file as a stream; one compressed by gzip is read to its end, where its own check is."""
+    stream = Path(path).open("rb")  # noqa: SIM115 - who asked closes it
+    if stream.read(2) == b"\x1f\x8b":
+        with stream:
+            stream.seek(0)
+            return io.BytesIO(gzip.GzipFile(fileobj=stream).read())
+    stream.seek(0)
+    return stream
+
+
 def frame_parts(hdus, *, ext=None, name="HDU list", gain=None, read_noise=None):
     """What `crcore.frame.Frame` takes, from an open list of HDUs; parameters as of ``Frame.read``."""
     index = image_index(hdus, ext, name)
-    return calibrated(
-        hdus[index].data, merged_header(hdus, index), bad_pixels(hdus, index), name, gain=gain, read_noise=read_noise
-    )
+    try:
+        bad = bad_pixels(hdus, index)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    return calibrated(hdus[index].data, merged_header(hdus, index), bad, name, gain=gain, read_noise=read_noise)
 
 
 def find_fits(folder):
@@ -80,13 +102,7 @@ def find_fits(folder):
     )
 
 
-def extension_number(path, ext):
-    """Number of the extension called ``ext`` (a name or a number), which must hold a two-dimensional image."""
-    with readable(path), open_fits(path) as hdus:
-        return image_index(hdus, ext, path)
-
-
-def science_extensions(path):
+def science_extensions(path, *, every=False):
     """Numbers of the extensions that hold images of the sky: one, or one for each chip of a mosaic.
 
     Those named ``SCI``; where there are none, the first image, and those that say with it by ``DETSEC`` that they
@@ -95,6 +111,8 @@ def science_extensions(path):
     Parameters
     ----------
     path : path-like
+    every : bool, optional
+        Where none is named ``SCI``, take every image but masks, variances and what this package has added.
 
     Returns
     -------
@@ -108,12 +126,36 @@ def science_extensions(path):
     path = Path(path)
     with readable(path), open_fits(path) as hdus:
         first = image_index(hdus, None, path)
-        parts = hdus[first].name == "SCI" or "DETSEC" in hdus[first].header
-        return [first] + [
-            i
-            for i, hdu in enumerate(hdus)
-            if parts and i != first and _is_image(hdu) and (hdu.name == "SCI" or "DETSEC" in hdu.header)
-        ]
+        images = [i for i, hdu in enumerate(hdus) if _is_image(hdu)]
+        if hdus[first].name == "SCI":
+            return [i for i in images if hdus[i].name == "SCI"]
+        if every:
+            return [i for i in images if not hdus[i].name.startswith(_COMPANIONS)]
+        if "DETSEC" in hdus[first].header:
+            return [i for i in images if "DETSEC" in hdus[i].header and not hdus[i].name.startswith(_COMPANIONS)]
+        return [first]
+
+
+def extensions_named(path, ext):
+    """Numbers of the extensions that ``ext`` means: a number, a name (all that have it), or ``NAME,VERSION``.
+
+    Raises
+    ------
+    InputError
+        When there is none, or one is no two-dimensional image.
+    """
+    name, comma, version = str(ext).partition(",")
+    with readable(path), open_fits(path) as hdus:
+        if name.strip().isdigit() and not comma:
+            return [image_index(hdus, int(name), path)]
+        if comma and not version.strip().isdigit():
+            raise InputError(f"{path}: extension {ext!r}: give a name, a number, or NAME,VERSION")
+        chosen = [i for i, hdu in enumerate(hdus) if hdu.name == name.strip().upper()]
+        if comma:
+            chosen = [i for i in chosen if hdus[i].ver == int(version)]
+        if not chosen:
+            raise InputError(f"{path}: has no extension {ext!r}: it has {_listing(hdus)}")
+        return [image_index(hdus, i, path) for i in chosen]
 
 
 def _is_image(hdu):
@@ -170,34 +212,54 @@ def merged_header(hdus, index):
     return header
 
 
-def mask_index(hdus, index):
-    """Number of the mask of an image extension, the ``BPM`` or ``DQ`` that follows it or stands alone; or None."""
-    shape = hdus[index].data.shape
-    images = [i for i, h in enumerate(hdus) if h.name == hdus[index].name]
+def mask_indices(hdus, index):
+    """Numbers of the masks of an image extension, ``DQ`` and ``BPM``, in this order; none or one of each.
+
+    A mask belongs to the image of its ``EXTVER``, where both have one; else to the image that it follows, or to the
+    only one.
+
+    Raises
+    ------
+    InputError
+        When a mask that belongs to the image has another shape.
+    """
+    image = hdus[index]
+    images = [i for i, h in enumerate(hdus) if h.name == image.name]
     following = [i for i in images if i > index]
-    for name in ("BPM", "DQ"):
-        masks = [i for i, h in enumerate(hdus) if h.name == name and h.data is not None and h.data.shape == shape]
-        mine = [i for i in masks if i > index and (not following or i < following[0])]
-        if not mine and len(images) == 1:
-            mine = masks
-        if mine:
-            return mine[0]
-    return None
+    found = []
+    for name in ("DQ", "BPM"):
+        masks = [i for i, h in enumerate(hdus) if h.name == name and len(getattr(h, "shape", ())) == 2]
+        if "EXTVER" in image.header and any(hdus[i].header.get("EXTVER") == image.ver for i in masks):
+            mine = [i for i in masks if hdus[i].header.get("EXTVER") == image.ver]
+            mine = [i for i in mine if i > index] or mine  # several images of one version: the mask follows
+        else:
+            mine = [i for i in masks if i > index and (not following or i < following[0])]
+            mine = mine or (masks if len(images) == 1 else [])
+        if mine and hdus[mine[0]].shape != image.shape:
+            raise InputError(
+                f"extension {mine[0]} {name} has shape {hdus[mine[0]].shape}, the image {image.shape}: "
+                "give a mask of the image's shape"
+            )
+        found += mine[:1]
+    return found
 
 
 def bad_pixels(hdus, index):
-    """Bad pixels of an image extension by its mask, or None without one.
+    """Bad pixels of an image extension by its masks, or None without one.
 
     Bits by which an observatory has marked cosmic rays do not make a pixel bad.
     """
-    place = mask_index(hdus, index)
-    if place is None:
+    places = mask_indices(hdus, index)
+    if not places:
         return None
     heads = (hdus[0].header, hdus[index].header)
     owner = " ".join(str(head.get(key, "")) for head in heads for key in ("TELESCOP", "ORIGIN"))
     ray_bits = next((bits for name, bits in _RAY_BITS.items() if name in owner), 0)
-    mask = hdus[place].data
-    return (mask.astype(np.int64) & ~ray_bits if ray_bits else mask) != 0
+    bad = np.zeros(hdus[index].shape, dtype=bool)
+    for place in places:
+        mask = hdus[place].data
+        bad |= (mask.astype(np.int64) & ~ray_bits if ray_bits else mask) != 0
+    return bad
 
 
 def number(header, keyword, default):
@@ -273,8 +335,13 @@ def calibrated(data, header, bad, name, gain=None, read_noise=None):
     if given is not None:
         header["GAIN"] = (1.0, "electrons per unit of the data")
         if np.any(np.not_equal(given, 1)):
-            values = values * _by_amplifier(given, values.shape[1], name)
-            saturation = None if saturation is None else saturation * float(np.min(given))
+            gains = _by_amplifier(given, values.shape[1], name)
+            full = None if saturation is None else values >= saturation
+            values = values * gains
+            if saturation is not None:
+                saturation *= float(np.max(given))
+                if np.ndim(given):  # amplifiers saturate at different charges: full pixels say nothing in any
+                    values[full] = np.maximum(values[full], saturation)
     if saturation is not None:
         header["SATURATE"] = (saturation, "electrons")
     if read_noise is not None:  # of several amplifiers their quadratic mean: the noise itself is measured on the image

@@ -1,5 +1,7 @@
 """One exposure in electrons, with its noise, masks and header, and how it is read from FITS."""
 
+import contextlib
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 from astropy import units
 from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.wcs import WCS, WcsError
 
 from crcore.errors import InputError
 from crcore.fits_input import frame_parts, number, open_fits, readable
@@ -119,7 +122,7 @@ class Frame:
             When the file is missing, cannot be read, or holds no such image.
         """
         path = Path(path)
-        with readable(path), open_fits(path) as hdus:
+        with readable(path), open_fits(path, checksum=True) as hdus:
             parts = frame_parts(hdus, ext=ext, name=str(path), gain=gain, read_noise=read_noise)
             return cls(**{**parts, "name": path.name})
 
@@ -131,8 +134,14 @@ class Frame:
     def to_ccddata(self):
         """The frame as `astropy.nddata.CCDData` in electrons, mask True where bad."""
         sigma = np.sqrt(np.abs(self.data) + (self.read_noise or 0.0) ** 2)
+        wcs = None
+        if "CTYPE1" in self.header:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with contextlib.suppress(WcsError, ValueError, TypeError, KeyError):
+                    wcs = WCS(self.header, naxis=2)
         return CCDData(
-            self.data, unit="electron", mask=self.bad, header=self.header, uncertainty=StdDevUncertainty(sigma)
+            self.data, unit="electron", mask=self.bad, header=self.header, uncertainty=StdDevUncertainty(sigma), wcs=wcs
         )
 
     @classmethod
@@ -153,16 +162,22 @@ class Frame:
             For ADU without a gain, or another unit.
         """
         header = fits.Header(ccd.header)
+        if ccd.wcs is not None:
+            header.update(ccd.wcs.to_header(relax=True))
         if ccd.unit == units.electron:
             gain = 1.0
         elif ccd.unit == units.adu:
-            gain = gain or number(header, "GAIN", None)
+            gain = number(header, "GAIN", None) if gain is None else gain
             if gain is None:
                 raise InputError(f"{name}: is in ADU and has no GAIN: give gain in electrons per ADU")
+            if not (np.isfinite(gain) and gain > 0):
+                raise InputError(f"{name}: GAIN = {gain}: electrons per ADU must be positive")
         else:
             raise InputError(f"{name}: is in {ccd.unit}: give electrons or ADU")
         header["GAIN"] = (1.0, "electrons per unit of the data")
         saturation = number(header, "SATURATE", None)
+        if saturation is not None:
+            header["SATURATE"] = (saturation * gain, "electrons")
         return cls(
             np.asarray(ccd.data) * gain,
             read_noise=number(header, "RDNOISE", None),
@@ -182,25 +197,35 @@ def as_frame(image, *, gain=None, read_noise=None, saturation=None, bad=None, ex
         For what is no image, or a number that cannot be.
     """
     for name, value in (("gain", gain), ("read_noise", read_noise), ("saturation", saturation)):
-        if value is not None and not (np.isfinite(value).all() and np.min(value) > (-1 if name == "read_noise" else 0)):
+        if value is None:
+            continue
+        several = isinstance(image, str | Path | fits.HDUList) and name != "saturation"  # one for each amplifier
+        given = np.asarray(value)
+        if given.dtype.kind not in "uif" or (given.ndim and not several):
+            raise InputError(f"{name} {value}: one number is needed")
+        if not (np.isfinite(given).all() and given.min() >= 0 and (name == "read_noise" or given.min() > 0)):
             raise InputError(f"{name} {value}: a positive number is needed")
     if isinstance(image, Frame):
         if gain is not None:
             raise InputError("gain: a Frame is in electrons already: leave it out")
         frame = image
     elif isinstance(image, str | Path):
-        frame = Frame.read(image, ext=ext, gain=gain)
+        frame, read_noise = Frame.read(image, ext=ext, gain=gain, read_noise=read_noise), None
     elif isinstance(image, fits.HDUList):
-        frame = Frame.from_hdus(image, ext=ext, gain=gain)
+        frame, read_noise = Frame.from_hdus(image, ext=ext, gain=gain, read_noise=read_noise), None
     elif isinstance(image, CCDData):
         frame = Frame.from_ccddata(image, gain=gain)
     else:
-        data = np.asarray(image)
+        try:
+            data = np.asarray(image)
+        except ValueError:
+            raise InputError("array: its rows differ in length: give one two-dimensional image of numbers") from None
         if data.dtype.kind not in "uifb":
             raise InputError(f"array: found type {data.dtype}: give one two-dimensional image of numbers")
         with np.errstate(over="ignore", invalid="ignore"):
             values = data.astype(np.float32) * np.float32(1.0 if gain is None else gain)
-        frame = Frame(values, name="array")
+        hidden = np.ma.getmaskarray(image) if np.ma.isMaskedArray(image) else None
+        frame = Frame(values, bad=hidden, name="array")
     changes = {"read_noise": read_noise, "saturation": saturation}
     changes = {name: float(value) for name, value in changes.items() if value is not None}
     if bad is not None:

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crcore.dataset import read_sequence, write_sequence
 from crcore.evaluation import TestSet, evaluate
 from crcore.injection import inject_dataset
 from crcore.instruments import Camera
+from crcore.labeling import SOURCE
 from crcore.metrics import PixelScores, bootstrap
+from crcore.objects import ObjectScores
 from crcore.recipe import Recipe
-from crcore.simulate.datasets import SimulationConfig, simulate_dataset
+from crcore.simulate.datasets import SimulationConfig, label_by_truth, simulate_dataset
 from crcore.simulate.observe import simulate_sequence
 
 __all__ = ["GenericStudyConfig", "own_camera", "score_by_kind", "unseen_cameras"]
@@ -82,16 +85,27 @@ def score_by_kind(detectors, sets, rng, *, progress=None):
 
     Returns
     -------
-    list of dict
+    rows : list of dict
         ``detector``, ``set``, ``data``, ``frames``, ``average_precision`` with ``low`` and ``high``, ``recall`` and
-        ``precision`` at the detector's own threshold, ``seconds_per_mpixel``.
+        ``precision`` of pixels and ``completeness`` and ``purity`` of whole rays (one-pixel halo) at the detector's own
+        threshold, ``completeness_short`` and ``_long`` (rays up to 3 px and from 8 px), ``seconds_per_mpixel``.
+    scores : dict
+        ``(detector, set)`` to `crcore.metrics.PixelScores`.
     """
-    rows = []
+    rows, pooled_scores = [], {}
     for test_set in progress(sets) if progress else sets:
         seconds, frames, thresholds = {}, {}, {}
+        objects = {name: ObjectScores(halo_px=1) for name in detectors}
         for path in test_set.paths:
             one = TestSet(test_set.name, test_set.data, (path,))
-            scored, scores = evaluate(detectors, [one], seconds=seconds)
+            masks = {}
+            scored, scores = evaluate(detectors, [one], seconds=seconds, keep=masks)
+            sequence = read_sequence(path)
+            truth, use = sequence.cr[0] > 0, sequence.judged(0)
+            source = (sequence.ignore[0] & SOURCE) > 0
+            for name, packed in masks[path].items():
+                mask = np.unpackbits(packed, axis=1, count=truth.shape[1]).astype(bool)
+                objects[name].add(mask, truth, use, source=source)
             thresholds |= {row["detector"]: row["threshold"] for row in scored}
             for (name, _, yardstick), counted in scores.items():
                 if yardstick == "labels":
@@ -100,8 +114,10 @@ def score_by_kind(detectors, sets, rng, *, progress=None):
             pooled = PixelScores()
             for counted in frames[name]:
                 pooled.merge(counted)
+            pooled_scores[name, test_set.name] = pooled
             low, high = bootstrap(frames[name], {"ap": PixelScores.average_precision}, rng)["ap"]
             at = pooled.at_threshold(thresholds[name])
+            rays = objects[name].rays
             taken, mpixels = np.sum(seconds[name], axis=0)
             rows.append(
                 {
@@ -116,10 +132,18 @@ def score_by_kind(detectors, sets, rng, *, progress=None):
                     "threshold": thresholds[name],
                     "recall": at["recall"],
                     "precision": at["precision"],
+                    "completeness": objects[name].completeness,
+                    "completeness_short": _mean(rays["found"][rays["length_px"] <= 3]),
+                    "completeness_long": _mean(rays["found"][rays["length_px"] >= 8]),
+                    "purity": objects[name].purity,
                     "seconds_per_mpixel": float(taken / mpixels),
                 }
             )
-    return rows
+    return rows, pooled_scores
+
+
+def _mean(values):
+    return float(np.mean(values)) if len(values) else float("nan")
 
 
 def own_camera(folder, config, rng, *, detector):
@@ -141,9 +165,6 @@ def own_camera(folder, config, rng, *, detector):
     camera : crcore.instruments.Camera
     test_set : crcore.evaluation.TestSet
     """
-    from crcore.dataset import write_sequence
-    from crcore.simulate.datasets import label_by_truth
-
     camera = dataclasses.replace(Camera.random(rng), name="mine")
     made = [
         simulate_sequence(

@@ -19,7 +19,7 @@ LOCAL_TILE_PX = 1024
 GLOBAL_TILE_PX = 1024
 
 
-def runner(model, device=None):
+def runner(model, device=None, *, threads=0):
     """Something that turns tiles of network input into probabilities: ``runner(model)(tile)``.
 
     Parameters
@@ -27,6 +27,8 @@ def runner(model, device=None):
     model : crcore.zoo.Model
     device : {"cuda", "mps", "cpu", "onnx"}, optional
         By default a GPU if there is one, else the CPU; ``"onnx"`` for a model that was loaded without PyTorch.
+    threads : int, optional
+        Of the processor, for this process; 0 leaves them.
 
     Raises
     ------
@@ -36,8 +38,8 @@ def runner(model, device=None):
     if device is not None and str(device).split(":")[0] not in DEVICES:
         raise InputError(f"device {device!r} is unknown: use one of {', '.join(DEVICES)}")
     if device == "onnx" or model.network is None:
-        return OnnxRunner(model)
-    return TorchRunner(model, device)
+        return OnnxRunner(model, threads)
+    return TorchRunner(model, device, threads)
 
 
 def tile_for(model, shape, free_bytes):
@@ -67,9 +69,11 @@ class TorchRunner:
     the last convolution is always in float32.
     """
 
-    def __init__(self, model, device=None):
+    def __init__(self, model, device=None, threads=0):
         import torch
 
+        if threads:
+            torch.set_num_threads(threads)
         self._torch = torch
         gpus = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
         self.device = str(device or (gpus[0] if gpus else "cpu"))
@@ -113,11 +117,11 @@ class OnnxRunner:
 
     device, half = "onnx", False
 
-    def __init__(self, model):
+    def __init__(self, model, threads=0):
         path = None if model.folder is None else model.folder / "model.onnx"
         if path is None or not path.exists():
             raise InputError(f"model {model.name!r}: has no model.onnx: make one with 'crcore export'")
-        self._session = _session(str(path))
+        self._session = _session(str(path), threads)
 
     @property
     def free_bytes(self):
@@ -131,12 +135,18 @@ class OnnxRunner:
 
 
 @lru_cache(maxsize=4)
-def _session(path):
+def _session(path, threads):
     if importlib.util.find_spec("onnxruntime") is None:
         raise InputError("onnxruntime is not installed: pip install 'crcore[onnx]'")
     import onnxruntime
 
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes, one for each kind of damage
+        reason = str(error).strip().splitlines()[0][:160]
+        raise InputError(f"{path}: is no network that ONNX Runtime reads ({reason}): run 'crcore export'") from None
 
 
 def export_onnx(model, path):

@@ -10,13 +10,14 @@ from scipy import ndimage
 
 from crcore import dq, results
 from crcore.errors import InputError
-from crcore.fits_input import image_index, mask_index, open_fits
+from crcore.fits_input import image_index, mask_indices, open_fits
 from crcore.repair import repair
 
 __all__ = ["Products", "write_catalog", "write_detection"]
 
 #: ranges of pixels without an answer that a header lists; more are counted
 MAX_RANGES = 20
+_OURS = ("CRMASK", "CRPROB", "CRCLEAN", "CRVAR")
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,21 @@ def write_detection(source, target, detections, products=Products(), *, sha=""):
         # Images are copied as they are on disk, compressed and scaled, so that not a bit of them changes.
         raw = {"disable_image_compression": True, "do_not_scale_image_data": True}
         with open_fits(source) as plain, open_fits(source, **raw) as hdus, results.atomic(target) as part:
-            copy = fits.HDUList(list(hdus))
+            # products of an earlier call would hide those of this one
+            copy, earlier = fits.HDUList(list(hdus)), [hdu for hdu in hdus[1:] if hdu.name in _OURS]
             if not isinstance(detections, dict):
                 detections = {image_index(plain, None, source): detections}
-            for version, (index, detection) in enumerate(sorted(detections.items()), 1):
+            versions = [plain[index].header.get("EXTVER", k) for k, index in enumerate(sorted(detections), 1)]
+            if len(set(versions)) < len(versions):
+                versions = range(1, len(versions) + 1)
+            for version, (index, detection) in zip(versions, sorted(detections.items()), strict=True):
                 if products.dq:
                     _set_bits(copy, plain, index, detection, products)
                 for hdu in _extensions(detection, products, sha):
                     hdu.header["EXTVER"] = version
                     hdu.header["CREXT"] = (index, "number of the extension that was looked at")
                     copy.append(hdu)
+            copy = fits.HDUList([hdu for hdu in copy if not any(hdu is old for old in earlier)])
             copy.writeto(part, overwrite=True, output_verify="silentfix", checksum=True)
     except OSError as error:
         raise InputError(
@@ -91,6 +97,9 @@ def write_catalog(path, detections):
     tables = []
     for index, detection in sorted(detections.items()):
         table = detection.objects()
+        for name, shift in zip(("y", "x"), detection.frame.offset, strict=True):  # pixels of the file's image
+            table[name] += shift
+            table[f"{name}_peak"] += shift
         table.add_column(np.full(len(table), index), name="ext", index=0)
         tables.append(table)
     with results.atomic(path) as part:
@@ -150,9 +159,10 @@ def _describe(header, detection, mask, products, sha):
     header["CRNOEVAL"] = (unseen, "pixels not evaluated")
     if detection.tile_px is not None:
         header["CRTILE"] = (detection.tile_px, "side of the tiles; the answer depends on it")
-    header["CRVER"] = (results.provenance()["revision"], "revision of crcore")
+    header["CRVER"] = (results.version(), "version of crcore")
     header["COMMENT"] = f"bits: {dq.describe()}"
     header["HISTORY"] = f"crcore {results.version()}: cosmic rays by {detection.model}"
+    header["HISTORY"] = f"crcore revision: {results.provenance()['revision']}"
     for line in _ranges(_on_disk(detection.not_evaluated, detection.frame, True)):
         header["HISTORY"] = line
 
@@ -174,13 +184,16 @@ def _set_bits(copy, plain, index, detection, products):
     """Set an observatory's bit in the mask that belongs to an image."""
     wanted = dq.bits(products.dq, cosmic_ray=detection.dilated(products.dilate))
     wanted = _on_disk(wanted, detection.frame, 0)
-    place = mask_index(plain, index)
-    if place is None:
+    places = mask_indices(plain, index)  # DQ before BPM
+    if not places:
         hdu = fits.CompImageHDU(wanted, name="DQ")
         hdu.header["EXTVER"] = plain[index].header.get("EXTVER", 1)
         copy.append(hdu)
         return
+    place = places[0]
     old = plain[place].data
+    if old.dtype.kind not in "ui":
+        raise InputError(f"extension {place} {plain[place].name} holds {old.dtype}, no bits: leave out --dq")
     kind = np.result_type(old.dtype.newbyteorder("="), wanted.dtype if np.iinfo(old.dtype).max < wanted.max() else "u1")
     new = old.astype(kind) | wanted.astype(kind)
     make = fits.CompImageHDU if isinstance(plain[place], fits.CompImageHDU) else fits.ImageHDU

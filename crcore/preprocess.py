@@ -20,11 +20,11 @@ def sky_and_noise(data, *, bad=None, mesh_px=64):
     bad : numpy.ndarray of bool, optional
         Pixels to leave out.
     mesh_px : int, optional
-        Side of a mesh cell, made smaller for small images.
+        Side of a mesh cell, made smaller for small images and along short sides.
     """
     image = np.ascontiguousarray(data, dtype=np.float32)
-    mesh = int(np.clip(min(image.shape) // 2, 1, mesh_px))
-    background = sep.Background(image, mask=bad, bw=mesh, bh=mesh, fw=3, fh=3)
+    rows, columns = (mesh_px if n >= 2 * mesh_px else max(n // 2, min(n, 8)) for n in image.shape)
+    background = sep.Background(image, mask=bad, bw=columns, bh=rows, fw=3, fh=3)
     noise = background.rms(dtype=np.float32)
     np.maximum(noise, max(1e-3 * background.globalrms, 1e-3), out=noise)
     return background.back(dtype=np.float32), noise

@@ -74,6 +74,11 @@ def code_hash(*modules):
 def _revision():
     if shutil.which("git") is None:
         return "unknown: no git"
+    inside = subprocess.run(
+        ["git", "rev-parse", "--show-toplevel"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    if inside.returncode or Path(inside.stdout.strip()).resolve() != Path(__file__).resolve().parent.parent:
+        return "unknown: no git checkout"  # or another repository's, around an installed package
     command = ["git", "describe", "--always", "--dirty"]
     run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return run.stdout.strip() if run.returncode == 0 else "unknown: no git checkout"

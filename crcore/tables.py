@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crcore.instruments import CAMERAS, LCO
 
-__all__ = ["Table", "dataset_table", "format_percent", "table1", "table2", "table3"]
+__all__ = ["Table", "dataset_table", "format_percent", "rays_table", "table1", "table2", "table3"]
 
 
 @dataclass(frozen=True)
@@ -227,3 +227,15 @@ def table3(rows, epochs, goal, sets):
         ("Variant", "Epochs, published", "ours", *heads),
         tuple(lines),
     )
+
+
+def rays_table(rows):
+    """Completeness and purity of whole rays, from rows of `crcore.generic_study.score_by_kind`."""
+    columns = ("Set", "Detector", "Threshold", "Found", "Found, spots", "Found, tracks", "Purity", "Pixel recall",
+               "Pixel precision")  # fmt: skip
+    keys = ("completeness", "completeness_short", "completeness_long", "purity", "recall", "precision")
+    body = tuple(
+        (row["set"], row["detector"], f"{row['threshold']:.3g}", *(format_percent(row[key]) for key in keys))
+        for row in rows
+    )
+    return Table("Whole rays on cameras drawn at random, at each detector's own threshold (simulated).", columns, body)

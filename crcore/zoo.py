@@ -18,7 +18,7 @@ from crcore.preprocess import PREPARATIONS
 
 __all__ = ["DEFAULT_MODEL", "Model", "fingerprint", "load", "load_official", "names", "save"]
 
-DEFAULT_MODEL = "ground_imaging"
+DEFAULT_MODEL = "generic"
 
 _WEIGHTS = Path(__file__).parent / "weights"
 

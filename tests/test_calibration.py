@@ -138,3 +138,16 @@ def _frame():
     from crcore import Frame
 
     return Frame(np.random.default_rng(0).normal(100, 10, (16, 16)))
+
+
+def test_shifted_probabilities_are_read_off_the_same_curve():
+    from crcore import detect, zoo
+
+    image = np.random.default_rng(3).normal(200, 10, (64, 64)).astype(np.float32)
+    image[20, 15:19] += 120
+    model = zoo.load("generic")
+    plain, shifted = detect(image, model=model), detect(image, model=model, expected=1e-4)
+    a, b = (precision_at(image, 16, 20, model=model, detection=d, expected=1e-3) for d in (plain, shifted))
+    assert b["precision"] == pytest.approx(a["precision"], rel=1e-3)
+    with pytest.raises(InputError, match="expected"):
+        precision_at(image, 16, 20, model=model, detection=plain, expected=2)

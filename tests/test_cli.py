@@ -57,15 +57,11 @@ def test_files_of_one_name_do_not_overwrite_each_other(frames, tmp_path):
         ["detect", "no*such.fits"],
         ["detect", "FRAME", "-m", "no-such-model"],
         ["detect", "FRAME", "-t", "7"],
-        ["detect", "FRAME", "-e", "NOPE"],
-        ["detect", "FRAME", "-e", "7"],
         ["detect", "FRAME", "--workers", "0"],
         ["detect", "FRAME", "--dilate", "-1"],
         ["detect", "FRAME", "--rate", "-1"],
-        ["detect", "FRAME", "--rate"],
         ["detect", "FRAME", "--tile", "0"],
         ["detect", "FRAME", "--device", "abacus"],
-        ["detect", "FRAME", "--gain", "1,2,3,4,5,6,7"],
         ["label", "no-such-folder"],
         ["label", "FOLDER"],
         ["label", "no-such-file.fits"],
@@ -87,6 +83,15 @@ def test_wrong_use_is_one_line_and_status_2(arguments, frames, tmp_path, capsys,
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("left out")]
     assert 1 <= len(lines) <= 2
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == before
+
+
+@pytest.mark.parametrize("options", [["-e", "NOPE"], ["-e", "7"], ["--rate"], ["--gain", "1,2,3,4,5,6,7"]])
+def test_what_does_not_fit_a_file_is_one_line_and_status_1(options, frames, tmp_path, capsys):
+    assert main(["detect", str(frames / "f0.fits"), "-o", str(tmp_path / "out"), *options]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "f0.fits" in lines[0]
+    assert not list((tmp_path / "out").glob("*_cr.fits"))
 
 
 def test_two_exposures_are_no_sequence(tmp_path, capsys):

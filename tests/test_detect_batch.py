@@ -1,3 +1,4 @@
+import gzip
 import os
 import signal
 import time
@@ -56,7 +57,7 @@ def test_a_batch_survives_bad_files_and_accounts_for_all(night, tmp_path, capsys
 )
 def test_what_cannot_be_looked_at_is_named_in_one_line(tmp_path, capsys, make, message):
     make(tmp_path / "in.fits")
-    assert main(["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "out")]) == 2
+    assert main(["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "out")]) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(lines) == 1
     assert "in.fits" in lines[0]
@@ -65,17 +66,20 @@ def test_what_cannot_be_looked_at_is_named_in_one_line(tmp_path, capsys, make, m
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -5.0])
-def test_an_image_without_any_spread_is_no_fault(tmp_path, value):
+def test_an_image_that_is_one_value_everywhere_is_named(tmp_path, value, capsys):
     fits.PrimaryHDU(np.full((30, 40), value)).writeto(tmp_path / "in.fits")
-    assert main(["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "out")]) == 0
-    assert (fits.getdata(tmp_path / "out" / "in_cr.fits", "CRMASK") == 0).all()
+    assert main(["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert f"every pixel is {value:g}" in error
+    assert "in.fits" in error
+    assert not list((tmp_path / "out").glob("*_cr.fits"))
 
 
 def test_a_copy_that_is_there_is_kept_unless_told(night, tmp_path, capsys):
     arguments = ["detect", str(night / "good0.fits"), "-o", str(tmp_path)]
     assert main(arguments) == 0
     before = (tmp_path / "good0_cr.fits").stat().st_mtime_ns
-    assert main(arguments) == 2
+    assert main(arguments) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert (tmp_path / "good0_cr.fits").stat().st_mtime_ns == before
     assert main([*arguments, "--overwrite"]) == 0
@@ -160,3 +164,74 @@ def test_a_killed_worker_costs_no_file(night, tmp_path, monkeypatch):
     assert [row["status"] for row in rows] == ["done"] * 3
     assert (out / "killed").exists()
     assert not list(out.glob(".part*"))
+
+
+def image(seed=1, shape=(64, 72)):
+    data = np.random.default_rng(seed).normal(200, 10, shape).astype(np.float32)
+    data[30, 20:26] += 2000
+    return data
+
+
+def test_masks_belong_to_the_image_of_their_version(tmp_path):
+    dq = np.zeros((64, 72), np.int16)
+    dq[5, 6] = 1
+    names = [("SCI", 1, image()), ("SCI", 2, image(2)), ("DQ", 1, dq), ("DQ", 2, np.zeros_like(dq))]
+    hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(data, name=name, ver=ver) for name, ver, data in names)]
+    fits.HDUList(hdus).writeto(tmp_path / "in.fits")
+    assert main(["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "out"), "--dq", "hst"]) == 0
+    with fits.open(tmp_path / "out" / "in_cr.fits") as made:
+        assert [h.name for h in made].count("DQ") == 2
+        assert made["CRMASK", 1].data[5, 6] == 2
+        assert made["CRMASK", 2].data[5, 6] == 0
+        for version in (1, 2):
+            np.testing.assert_array_equal((made["DQ", version].data & 4096) > 0, made["CRMASK", version].data == 1)
+
+
+@pytest.mark.parametrize(("ext", "looked"), [("all", [1, 2]), ("CHIP2", [2]), ("2", [2]), ("CHIP1,1", [1]), ("", [1])])
+def test_extensions_are_those_that_were_asked_for(tmp_path, ext, looked):
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(image(), name="CHIP1"), fits.ImageHDU(image(2), name="CHIP2")]
+    fits.HDUList([*hdus, fits.ImageHDU(image(3), name="VAR")]).writeto(tmp_path / "in.fits")
+    options = ["-e", ext] if ext else []
+    assert main(["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "out"), *options]) == 0
+    with fits.open(tmp_path / "out" / "in_cr.fits") as made:
+        assert [h.header["CREXT"] for h in made if h.name == "CRMASK"] == looked
+
+
+def test_a_dead_chip_does_not_hide_the_others(tmp_path, capsys):
+    chips = [fits.ImageHDU(image(), name="SCI", ver=1), fits.ImageHDU(image() * np.nan, name="SCI", ver=2)]
+    fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(tmp_path / "in.fits")
+    assert main(["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "out")]) == 0
+    assert "extension 2: every pixel is bad" in capsys.readouterr().out
+    with fits.open(tmp_path / "out" / "in_cr.fits") as made:
+        assert made["CRMASK", 1].header["CRNPIX"] > 0
+        assert (made["CRMASK", 2].data == 2).all()
+
+
+def test_a_mask_of_another_shape_is_named(tmp_path, capsys):
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(image(), name="SCI"), fits.ImageHDU(np.zeros((9, 9), int), name="DQ")]
+    fits.HDUList(hdus).writeto(tmp_path / "in.fits")
+    assert main(["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "out")]) == 1
+    assert "shape (9, 9)" in capsys.readouterr().err
+
+
+def test_changed_data_and_broken_compression_are_named(tmp_path, capsys):
+    path = tmp_path / "in.fits"
+    fits.PrimaryHDU(image()).writeto(path, checksum=True)
+    content = bytearray(path.read_bytes())
+    content[4000] ^= 255
+    path.write_bytes(content)
+    squeezed = bytearray(gzip.compress(bytes(content)))
+    squeezed[-6] ^= 255  # its own check
+    (tmp_path / "other.fits.gz").write_bytes(squeezed)
+    for file in ("in.fits", "other.fits.gz"):
+        assert main(["detect", str(tmp_path / file), "-o", str(tmp_path / "out")]) == 1
+        assert file in capsys.readouterr().err
+
+
+def test_a_second_pass_replaces_the_masks_of_the_first(tmp_path):
+    fits.PrimaryHDU(image()).writeto(tmp_path / "in.fits")
+    assert main(["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "a"), "--prob"]) == 0
+    assert main(["detect", str(tmp_path / "a" / "in_cr.fits"), "-o", str(tmp_path / "b"), "-t", "0.9"]) == 0
+    with fits.open(tmp_path / "b" / "in_cr_cr.fits") as made:
+        assert [h.name for h in made if h.name.startswith("CR")] == ["CRMASK"]
+        assert made["CRMASK"].header["CRTHRESH"] == 0.9

@@ -257,3 +257,33 @@ def test_stars_are_no_rays_for_the_released_model(fwhm_px):
     mask = detect(rng.poisson(np.maximum(image, 0)).astype("f4")).mask
     assert mask[120:128, 200].any()  # a ray among them is still found
     assert not (mask & cores).any()
+
+
+@pytest.mark.parametrize("shape", [(3, 1000), (1000, 3), (5, 700)])
+def test_narrow_frames_of_noise_are_clean(shape):
+    assert detect(np.random.default_rng(0).normal(200, 10, shape)).mask.sum() < 10
+
+
+def test_hidden_pixels_of_a_masked_array_are_bad(sky):
+    hidden = np.zeros(sky.shape, dtype=bool)
+    hidden[3, 4] = True
+    assert detect(np.ma.masked_array(sky, hidden)).not_evaluated[3, 4]
+
+
+def test_a_frame_that_is_all_saturated_is_not_called_clean(sky):
+    with pytest.raises(InputError, match="saturated"):
+        detect(sky, saturation=1.0)
+
+
+def test_the_sky_position_survives(sky):
+    header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 5.0, "CRPIX2": 6.0, "CDELT1": -1e-4,
+                          "CDELT2": 1e-4, "CRVAL1": 10.0, "CRVAL2": 20.0})  # fmt: skip
+    made = detect(Frame(sky, header=header)).to_ccddata()
+    assert made.wcs.wcs.crval.tolist() == [10.0, 20.0]
+    assert detect(made).to_ccddata().wcs.wcs.crval.tolist() == [10.0, 20.0]
+
+
+@pytest.mark.parametrize("gain", [0.0, -2.0, np.inf])
+def test_ccddata_with_an_impossible_gain_is_refused(sky, gain):
+    with pytest.raises(InputError, match="gain|GAIN"):
+        Frame.from_ccddata(CCDData(sky, unit="adu"), gain=gain)
