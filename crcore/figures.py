@@ -39,6 +39,10 @@ COLOUR_CYCLE = [
     (PURPLE, (0, (5, 1))),
     (SKY, (0, (3, 1, 1, 1))),
     (BLACK, "-"),
+    (BLUE, ":"),
+    (ORANGE, "-"),
+    (GREEN, "--"),
+    (RED, "-"),
 ]
 
 
