@@ -24,6 +24,8 @@ class EvaluationConfig:
         Settings in Astro-SCRAPPY's sweep from 1 to 20.
     max_real_sequences : int
         At most this many sequences of ``CRCORE_DATA`` are used; 0 for all.
+    judged_real_sequences : int
+        At most this many of them are judged by every detector, the first by name; 0 for all.
     min_real_exposure_s : float
         Shorter real exposures are left out. The paper asks for 100 s.
     retrained : tuple of str
@@ -32,6 +34,7 @@ class EvaluationConfig:
 
     sigclip_steps: int = 10
     max_real_sequences: int = 0
+    judged_real_sequences: int = 0
     min_real_exposure_s: float = 5.0
     retrained: tuple[str, ...] = ("Cosmic-CoNN", "Cosmic-CoNN, prior bias", "deepCR")
 
