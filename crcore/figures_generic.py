@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from crcore.figures import COLOUR_CYCLE
 
@@ -87,6 +88,9 @@ def frontier(points, *, title=""):
         axes.plot(point["seconds_per_mpixel"], point["average_precision"], marker, ms=8, color=color,
                   label=point["detector"])  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("seconds per megapixel")
     axes.set_ylabel("average precision")
