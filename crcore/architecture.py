@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from crcore.errors import InputError
+
 __all__ = ["NetworkConfig"]
 
 
@@ -22,6 +24,8 @@ class NetworkConfig:
         Feature normalisation (section 3.3). deepCR has ``"batch"``, or ``"none"`` as its WFC3 model.
     groups : int
         Groups of group normalisation (8 in appendix C).
+    census : bool
+        The compact detector is told how wide the peaks of the whole frame are (`crcore.preprocess.peak_census`).
     """
 
     architecture: str = "cosmic-conn"
@@ -29,6 +33,7 @@ class NetworkConfig:
     depth: int = 2
     norm: str = "group"
     groups: int = 8
+    census: bool = False
 
     def __post_init__(self):
         if self.architecture == "deepcr":  # what deepCR is, whatever was asked for
@@ -36,6 +41,8 @@ class NetworkConfig:
             object.__setattr__(self, "norm", "none" if self.norm == "none" else "batch")
         if self.architecture == "compact":
             object.__setattr__(self, "norm", "none")
+        elif self.census:
+            raise InputError(f"network census: only the compact detector hears it, not {self.architecture!r}")
 
     @property
     def fold(self):

@@ -17,7 +17,7 @@ from crcore import results
 from crcore.errors import InputError
 from crcore.fits_input import BROKEN_FITS, open_fits
 from crcore.labeling import NO_DATA, SOURCE, UNDECIDED, Sequence
-from crcore.preprocess import prepare
+from crcore.preprocess import CENSUS_EDGES_PX, peak_census, prepare
 
 __all__ = [
     "assign_splits",
@@ -268,7 +268,7 @@ def open_cached(path, how):
     -------
     dict
         ``inputs`` (n, H, W), float16 in units of the noise and float32 else; ``cr``, ``ignore``
-        (n, H, W) uint8; ``median`` (H, W) float32.
+        (n, H, W) uint8; ``median`` (H, W) float32; ``census`` (n, 10) float32.
     """
     path = Path(path)
     cache = path.parent.parent / "cache" / path.stem / how
@@ -283,6 +283,9 @@ def open_cached(path, how):
         sequence = read_sequence(path)
         none = (sequence.ignore & NO_DATA) > 0
         inputs = np.stack([prepare(image, how, bad=bad) for image, bad in zip(sequence.data, none, strict=True)])
+        census = np.zeros((len(inputs), len(CENSUS_EDGES_PX) - 1), dtype=np.float32)
+        if how == "noise":
+            census = np.stack([peak_census(image) for image in inputs])
         ignore = sequence.ignore.copy()
         if (
             sequence.truth is not None and sequence.simulated
@@ -293,9 +296,10 @@ def open_cached(path, how):
             "cr": sequence.cr,
             "ignore": ignore,
             "median": sequence.median,
+            "census": census,
         }
         for name, array in arrays.items():
             with results.atomic(cache / f"{name}.npy") as part:
                 np.save(part, array)
         results.write_json(stamp, state)
-    return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("inputs", "cr", "ignore", "median")}
+    return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("inputs", "cr", "ignore", "median", "census")}

@@ -14,7 +14,7 @@ from crcore.errors import InputError
 from crcore.frame import Frame, as_frame
 from crcore.inference import runner, tile_for
 from crcore.morphology import footprints, measure
-from crcore.preprocess import prepare, sky_and_noise
+from crcore.preprocess import peak_census, prepare, sky_and_noise
 from crcore.tiling import map_tiles
 from crcore.zoo import DEFAULT_MODEL
 
@@ -192,9 +192,11 @@ class NetworkDetector:
         """Detect cosmic rays in a `crcore.frame.Frame`."""
         config = self.model.config
         tile = self.tile_px or tile_for(self.model, frame.shape, self._runner.free_bytes)
+        prepared = prepare(frame.data, self.model.input, bad=frame.bad)
+        census = peak_census(prepared) if config.census else None
         prob = map_tiles(
-            self._runner,
-            prepare(frame.data, self.model.input, bad=frame.bad),
+            lambda part: self._runner(part, census),
+            prepared,
             tile_px=tile or max(frame.shape),
             margin_px=config.reach_px,
             multiple=config.multiple,

@@ -8,6 +8,7 @@ import psutil
 from scipy import special
 
 from crcore.errors import InputError
+from crcore.preprocess import CENSUS_EDGES_PX
 
 __all__ = ["DEVICES", "OnnxRunner", "TorchRunner", "export_onnx", "runner", "tile_for"]
 
@@ -99,16 +100,18 @@ class TorchRunner:
             return self._torch.cuda.mem_get_info()[0]
         return psutil.virtual_memory().available
 
-    def __call__(self, tile):
-        """Probabilities of a tile (h, w) float32, of the same size."""
+    def __call__(self, tile, census=None):
+        """Probabilities of a tile (h, w) float32, of the same size; ``census`` is of the whole frame."""
         torch = self._torch
+        if census is not None:
+            census = torch.from_numpy(census)[None].to(self.device)
         with torch.inference_mode():
             x = torch.from_numpy(tile)[None, None].to(self.device).contiguous(memory_format=torch.channels_last)
             precise = contextlib.nullcontext()
             if self.half:
                 precise = torch.autocast(self.device.split(":")[0], torch.bfloat16)
             with precise:
-                features = self.network.features(x)
+                features = self.network.features(x, census)
             return torch.sigmoid(self.network.logits(features.float()))[0, 0].cpu().numpy()
 
 
@@ -128,9 +131,12 @@ class OnnxRunner:
         """Memory that is free."""
         return psutil.virtual_memory().available
 
-    def __call__(self, tile):
-        """Probabilities of a tile (h, w) float32, of the same size."""
-        logits = self._session.run(None, {"image": tile[None, None]})[0][0, 0]
+    def __call__(self, tile, census=None):
+        """Probabilities of a tile (h, w) float32, of the same size; ``census`` is of the whole frame."""
+        given = {"image": tile[None, None]}
+        if census is not None:
+            given["census"] = census[None]
+        logits = self._session.run(None, given)[0][0, 0]
         return special.expit(logits)
 
 
@@ -151,6 +157,8 @@ def _session(path, threads):
 
 def export_onnx(model, path):
     """Write a model's network as ONNX: input ``image`` (1, 1, h, w) float32, output ``logit`` of the same size.
+
+    A network that is told the widths of the frame's peaks has a second input, ``census`` (1, 10) float32.
 
     Parameters
     ----------
@@ -173,13 +181,14 @@ def export_onnx(model, path):
 
     side = 4 * model.config.multiple
     free = {2: "height", 3: "width"}
+    told = [torch.zeros(1, len(CENSUS_EDGES_PX) - 1)] if model.config.census else []
     with results.atomic(path) as part, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model.network.to(memory_format=torch.contiguous_format),
-            (torch.zeros(1, 1, side, side),),
+            (torch.zeros(1, 1, side, side), *told),
             str(part),
-            input_names=["image"],
+            input_names=["image", "census"][: 1 + len(told)],
             output_names=["logit"],
             dynamic_axes={"image": free, "logit": free},
             dynamo=False,

@@ -5,14 +5,13 @@ cosmic ray is the sigmoid of the logit. Working with logits keeps the losses
 exact in float32 where a sigmoid would round to 0 or 1.
 """
 
-from dataclasses import asdict
-
 import torch
 import torch.nn.functional as functional
 from torch import nn
 
 from crcore.architecture import NetworkConfig
 from crcore.errors import InputError
+from crcore.preprocess import CENSUS_EDGES_PX
 
 __all__ = ["CompactUNet", "CosmicConnUNet", "DeepCRUNet", "GroupNorm", "NetworkConfig", "build", "layers"]
 
@@ -26,14 +25,13 @@ def build(config):
         For an unknown architecture or normalisation, or a width that the
         groups do not divide.
     """
-    settings = asdict(config)
-    architecture = settings.pop("architecture")
+    architecture = config.architecture
     if architecture == "cosmic-conn":
-        return CosmicConnUNet(**settings)
+        return CosmicConnUNet(width=config.width, depth=config.depth, norm=config.norm, groups=config.groups)
     if architecture == "deepcr":
         return DeepCRUNet(width=config.width, norm=config.norm)
     if architecture == "compact":
-        return CompactUNet(width=config.width, depth=config.depth)
+        return CompactUNet(width=config.width, depth=config.depth, census=config.census)
     raise InputError(f"network architecture {architecture!r} is unknown: use 'cosmic-conn', 'deepcr' or 'compact'")
 
 
@@ -107,19 +105,22 @@ class _Block(nn.Module):
     module with shared parameters; ``shared=True`` does the same.
     """
 
-    def __init__(self, c_in, c_out, norm, groups, shared):
+    def __init__(self, c_in, c_out, norm, groups, shared, census=False):
         super().__init__()
+        self.told = nn.Linear(len(CENSUS_EDGES_PX) - 1, c_out, bias=False) if census else None
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.norm1 = _normalisation(norm, c_out, groups)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.norm2 = self.norm1 if shared else _normalisation(norm, c_out, groups)
 
-    def forward(self, x, wide=False):
+    def forward(self, x, census=None, wide=False):
         if wide:  # an image spans more than bfloat16 can tell apart: a faint ray on a bright star
             with torch.autocast(x.device.type, enabled=False):
                 x = self.conv1(x.to(self.conv1.weight.dtype))
         else:
             x = self.conv1(x)
+        if self.told is not None:
+            x = x + self.told(census).to(x.dtype)[..., None, None]
         x = _relu(self.norm1(x))
         return _relu(self.norm2(self.conv2(x)))
 
@@ -127,19 +128,18 @@ class _Block(nn.Module):
 class _UNet(nn.Module):
     """A U-Net with max-pooling down and transposed convolutions up."""
 
-    def __init__(self, *, width, depth, norm, groups, shared, fold=1):
+    def __init__(self, *, width, depth, norm, groups, shared, fold=1, census=False):
         super().__init__()
+        how = {"norm": norm, "groups": groups, "shared": shared, "census": census}
         channels = [width * 2**level for level in range(depth + 1)]
         self.depth, self.fold = depth, fold
-        self.enter = _Block(fold**2, width, norm, groups, shared)
+        self.enter = _Block(fold**2, width, **how)
         self.pool = nn.MaxPool2d(2)
-        self.down = nn.ModuleList(_Block(channels[i], channels[i + 1], norm, groups, shared) for i in range(depth))
+        self.down = nn.ModuleList(_Block(channels[i], channels[i + 1], **how) for i in range(depth))
         self.widen = nn.ModuleList(
             nn.ConvTranspose2d(channels[i + 1], channels[i], 2, stride=2) for i in reversed(range(depth))
         )
-        self.up = nn.ModuleList(
-            _Block(2 * channels[i], channels[i], norm, groups, shared) for i in reversed(range(depth))
-        )
+        self.up = nn.ModuleList(_Block(2 * channels[i], channels[i], **how) for i in reversed(range(depth)))
         self.leave = nn.Conv2d(width, fold**2, 1)
 
     @property
@@ -156,26 +156,26 @@ class _UNet(nn.Module):
     def _shape(self):
         return NetworkConfig("compact" if self.fold > 1 else "cosmic-conn", depth=self.depth)
 
-    def features(self, x):
-        """All but the last convolution: (B, 1, H, W) to (B, C, H, W), H and W divided by ``fold``."""
+    def features(self, x, census=None):
+        """All but the last convolution: (B, 1, H, W) and (B, 10) to (B, C, H, W), H and W divided by ``fold``."""
         if self.fold > 1:
             x = functional.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last)
-        x = self.enter(x, wide=True)  # (B, C, H, W)
+        x = self.enter(x, census, wide=True)  # (B, C, H, W)
         skips = []
         for block in self.down:
             skips.append(x)
-            x = block(self.pool(x))  # (B, 2C, H/2, W/2), ...
+            x = block(self.pool(x), census)  # (B, 2C, H/2, W/2), ...
         for widen, block in zip(self.widen, self.up, strict=True):
-            x = block(torch.cat([skips.pop(), widen(x)], dim=1))
+            x = block(torch.cat([skips.pop(), widen(x)], dim=1), census)
         return x
 
     def logits(self, features):
         """The last convolution: features to logits (B, 1, H, W)."""
         return functional.pixel_shuffle(self.leave(features), self.fold)
 
-    def forward(self, x):
-        """Logits, (B, 1, H, W)."""
-        return self.logits(self.features(x))
+    def forward(self, x, census=None):
+        """Logits, (B, 1, H, W), of images (B, 1, H, W) and, for a network that is told, censuses (B, 10)."""
+        return self.logits(self.features(x, census))
 
 
 def layers(network, size_px=1024):
@@ -247,9 +247,9 @@ class CompactUNet(_UNet):
 
     Parameters
     ----------
-    width, depth : int
+    width, depth, census
         See `NetworkConfig`.
     """
 
-    def __init__(self, width=16, depth=2):
-        super().__init__(width=width, depth=depth, norm="none", groups=1, shared=False, fold=2)
+    def __init__(self, width=16, depth=2, census=False):
+        super().__init__(width=width, depth=depth, norm="none", groups=1, shared=False, fold=2, census=census)

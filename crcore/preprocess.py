@@ -5,9 +5,12 @@ import sep
 
 from crcore.errors import InputError
 
-__all__ = ["PREPARATIONS", "fill_holes", "prepare", "sky_and_noise"]
+__all__ = ["CENSUS_EDGES_PX", "PREPARATIONS", "fill_holes", "peak_census", "prepare", "sky_and_noise"]
 
 PREPARATIONS = ("counts", "noise", "raw", "standard")
+
+#: bins of `peak_census`, full widths at half maximum
+CENSUS_EDGES_PX = (0.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 7.0, 12.0)
 
 
 def sky_and_noise(data, *, bad=None, mesh_px=64):
@@ -105,3 +108,44 @@ def prepare(data, how, *, bad=None):
     if how == "standard":
         prepared = (prepared - prepared.mean()) / max(float(prepared.std()), 1e-6)
     return prepared
+
+
+def peak_census(prepared, *, floor=20.0, roundness=0.15):
+    """How wide the round peaks of a frame are: what tells a ray of one pixel from the stars of a sharp image.
+
+    Stars share one width, rays are sharper than any of them. Through a peak and its two neighbours goes one Gaussian,
+    whatever its centre; a peak is round where those along rows, columns and both diagonals agree. Single pixels
+    count among the sharpest.
+
+    Parameters
+    ----------
+    prepared : numpy.ndarray, shape (H, W)
+        ``prepare(data, "noise")``.
+    floor : float, optional
+        Peaks lower than this, in units of the noise, are left out.
+    roundness : float, optional
+        Largest standard deviation of the logarithm of the four widths.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, (10,): number of round peaks in each bin of `CENSUS_EDGES_PX` over their sum plus three, so that a
+        frame with few peaks says little, and one with none zeros.
+    """
+    y, x = np.nonzero(prepared[1:-1, 1:-1] > np.arcsinh(floor))
+    y, x = y + 1, x + 1
+    middle = prepared[y, x]
+    steps = ((0, 1), (1, 0), (1, 1), (1, -1))
+    top = np.ones(len(y), dtype=bool)
+    for dy, dx in steps:
+        top &= (middle >= prepared[y + dy, x + dx]) & (middle >= prepared[y - dy, x - dx])
+    y, x, middle = y[top], x[top], np.sinh(middle[top])
+    widths = []
+    for dy, dx in steps:
+        beside = [np.maximum(np.sinh(prepared[y + s * dy, x + s * dx]), 0.5) for s in (1, -1)]
+        curvature = np.log(middle**2 / (beside[0] * beside[1])) / (dy * dy + dx * dx)  # 1 / sigma^2
+        widths.append(-0.5 * np.log(np.maximum(curvature, 1e-3)))
+    widths = np.array(widths) + np.log(np.sqrt(8 * np.log(2)))
+    sharp = widths.max(axis=0, initial=-np.inf) < np.log(CENSUS_EDGES_PX[1])  # noise decides how round they are
+    counts, _ = np.histogram(np.exp(widths.mean(axis=0)[sharp | (widths.std(axis=0) < roundness)]), CENSUS_EDGES_PX)
+    return (counts / (counts.sum() + 3)).astype(np.float32)

@@ -100,6 +100,8 @@ class Recipe:
         for name in ("batch", "epochs", "validate_every", "validate_px", "stamp_px"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        if self.network.census and self.input != "noise":
+            raise InputError(f"network census with input {self.input!r}: the census is of images in units of the noise")
         if self.stamp_px % self.network.multiple:
             raise InputError(
                 f"stamp_px = {self.stamp_px}: must be a multiple of {self.network.multiple} for this network"

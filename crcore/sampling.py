@@ -15,18 +15,21 @@ __all__ = ["StampSource", "Stamps", "ahead", "epoch_indices"]
 
 @dataclass(frozen=True)
 class Stamps:
-    """A mini-batch; arrays of shape (B, 1, S, S), float32.
+    """A mini-batch; arrays of shape (B, 1, S, S), float32, but for ``census``.
 
     Attributes
     ----------
     image, target, median, use
         Network input, labels, median frame (electrons), and the weight of the label in the loss (`StampSource`).
+    census
+        Widths of the peaks of the frame that a stamp is from (`crcore.preprocess.peak_census`), (B, 10).
     """
 
     image: np.ndarray
     target: np.ndarray
     median: np.ndarray
     use: np.ndarray
+    census: np.ndarray
 
 
 def epoch_indices(n_sequences, samples, rng):
@@ -127,7 +130,7 @@ class StampSource:
         arrays = self._arrays(index)
         ignore = arrays["ignore"][exposure][window]
         trusted = (ignore == 0) | ((ignore == SOURCE) & (self.source_weight > 0))
-        return _gather([(*_window(arrays, exposure, window), trusted)])
+        return _gather([(*_window(arrays, exposure, window), trusted, arrays["census"][exposure])])
 
     def _cut(self, index, rng):
         arrays, box = self._arrays(index), self._boxes[index]
@@ -137,7 +140,8 @@ class StampSource:
         turns, mirror = rng.integers(4), rng.integers(2)
         parts = (*_window(arrays, exposure, window), self._weight(arrays["ignore"][exposure][window]))
         parts = [np.rot90(part, turns) for part in parts]
-        return [part[:, ::-1] if mirror else part for part in parts]
+        parts = [part[:, ::-1] if mirror else part for part in parts]
+        return [*parts, arrays["census"][exposure]]
 
     def _weight(self, ignore):
         if not self.use_ignore:
@@ -152,8 +156,8 @@ def _window(arrays, exposure, window):
 
 
 def _gather(samples):
-    arrays = [np.stack([np.ascontiguousarray(s[k], dtype=np.float32) for s in samples])[:, None] for k in range(4)]
-    return Stamps(*arrays)
+    arrays = [np.stack([np.ascontiguousarray(s[k], dtype=np.float32) for s in samples]) for k in range(5)]
+    return Stamps(*(array[:, None] for array in arrays[:4]), arrays[4])
 
 
 def _labelled_box(ignore):

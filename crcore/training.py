@@ -196,6 +196,8 @@ def fresh_network(recipe, cr_share):
             if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
                 torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 torch.nn.init.zeros_(module.bias)
+            elif isinstance(module, torch.nn.Linear):  # what the census says is heard little by little
+                torch.nn.init.zeros_(module.weight)
         torch.nn.init.xavier_normal_(network.leave.weight, gain=0.1)
     if recipe.prior_bias:
         torch.nn.init.constant_(network.leave.bias, float(np.log(cr_share / (1 - cr_share))))
@@ -244,13 +246,13 @@ def _batches(source, recipe, samples, epoch, fabric):
 
 
 def _tensors(stamps, device):
-    return tuple(torch.from_numpy(a).to(device) for a in (stamps.image, stamps.target, stamps.median, stamps.use))
+    return tuple(torch.from_numpy(a).to(device) for a in (stamps.image, stamps.target, stamps.median, stamps.use, stamps.census))
 
 
 def _step(fabric, model, optimizer, batch, recipe, alpha, folder):
     """One update; returns the loss."""
-    image, target, median, use = batch
-    logits = model(image.contiguous(memory_format=torch.channels_last)).float()
+    image, target, median, use, census = batch
+    logits = model(image.contiguous(memory_format=torch.channels_last), census).float()
     # A pixel that is certainly not a ray costs nothing: those without weight leave the loss.
     logits = torch.where(use > 0, logits, torch.full_like(logits, -30.0))
     if recipe.source_weight:  # what is no ray on a source weighs more; what is one does not
@@ -262,7 +264,7 @@ def _step(fabric, model, optimizer, batch, recipe, alpha, folder):
         path = folder / "nan_batch.npz"
         with results.atomic(path) as part:
             arrays = (tensor.cpu().numpy() for tensor in batch)
-            np.savez_compressed(part, **dict(zip(("image", "target", "median", "use"), arrays, strict=True)))
+            np.savez_compressed(part, **dict(zip(("image", "target", "median", "use", "census"), arrays, strict=True)))
         raise InputError(f"the loss is {loss.item()}: the batch is saved in {path}; lower lr or check the data")
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(loss)
@@ -279,10 +281,10 @@ def _validate(fabric, network, valid, recipe):
     side = recipe.validate_px // network.multiple * network.multiple
     with torch.inference_mode(), fabric.autocast():
         for stamps in ahead(valid.whole, [(index, index % 3, side) for index in range(len(valid))]):
-            image, target, _, use = _tensors(stamps, fabric.device)
+            image, target, _, use, census = _tensors(stamps, fabric.device)
             h, w = (n // network.multiple * network.multiple for n in image.shape[-2:])
             image, target, use = (t[..., :h, :w] for t in (image, target, use))
-            logits = network(image.contiguous(memory_format=torch.channels_last)).float()
+            logits = network(image.contiguous(memory_format=torch.channels_last), census).float()
             prob = torch.sigmoid(logits) * use
             target = target * use
             overlap += 2 * float((prob * target).sum())

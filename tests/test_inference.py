@@ -12,9 +12,9 @@ from crcore.inference import LOCAL_TILE_PX, export_onnx, runner, tile_for
 from crcore.networks import build
 
 
-def model(norm="none", **settings):
+def model(norm="none", census=False, **settings):
     """A network that has learnt nothing, but whose answers vary."""
-    config = NetworkConfig(width=8, norm=norm)
+    config = NetworkConfig("compact" if census else "cosmic-conn", width=8, norm=norm, census=census)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = build(config).eval()
@@ -34,13 +34,25 @@ def frame():
     return Frame(image)
 
 
+@pytest.mark.parametrize("census", [False, True])
 @pytest.mark.parametrize("tile", [64, 100, 256])
-def test_tiles_do_not_show_without_group_normalisation(frame, tile):
-    whole = NetworkDetector(model(), tile_px=4096)(frame)
-    tiled = NetworkDetector(model(), tile_px=tile)(frame)
+def test_tiles_do_not_show_without_group_normalisation(frame, tile, census):
+    whole = NetworkDetector(model(census=census), tile_px=4096)(frame)
+    tiled = NetworkDetector(model(census=census), tile_px=tile)(frame)
     assert np.ptp(whole.prob) > 0.5
     assert np.abs(tiled.prob - whole.prob).max() < 1e-3
     assert tiled.tile_px is None
+
+
+def test_the_census_of_the_whole_frame_is_heard_in_every_tile(frame):
+    told = model(census=True)
+    deaf = NetworkDetector(told)(frame)
+    for module in told.network.modules():
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.constant_(module.weight, 0.5)
+    whole, tiled = (NetworkDetector(told, tile_px=tile)(frame) for tile in (4096, 64))
+    assert np.abs(whole.prob - deaf.prob).max() > 0.01
+    assert np.abs(tiled.prob - whole.prob).max() < 1e-3
 
 
 def test_tiles_are_told_where_they_show(frame):
@@ -93,10 +105,11 @@ def test_a_device_that_is_not_there_is_named(device):
         runner(model(), device)
 
 
-def test_onnx_gives_the_same_answer(frame, tmp_path):
+@pytest.mark.parametrize("census", [False, True])
+def test_onnx_gives_the_same_answer(frame, tmp_path, census):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    tiny = model()
+    tiny = model(census=census)
     zoo.save(tmp_path / "tiny", tiny, card="# tiny\n")
     export_onnx(tiny, tmp_path / "tiny" / "model.onnx")
     with_torch = NetworkDetector(tmp_path / "tiny")

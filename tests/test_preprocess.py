@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crcore import InputError
-from crcore.preprocess import PREPARATIONS, prepare
+from crcore.preprocess import CENSUS_EDGES_PX, PREPARATIONS, peak_census, prepare
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +17,34 @@ def test_input_in_units_of_the_noise_does_not_depend_on_gain_or_sky(sky):
 def test_an_unknown_preparation_is_explained(sky):
     with pytest.raises(InputError, match=PREPARATIONS[0]):
         prepare(sky, "magic")
+
+
+def stars(fwhm_px, n=60, shape=(256, 256), seed=2):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    image = rng.normal(500, 20, shape)
+    for _ in range(n):
+        squared = (y - rng.uniform(4, shape[0] - 5)) ** 2 + (x - rng.uniform(4, shape[1] - 5)) ** 2
+        image += rng.uniform(2000, 20_000) * np.exp(-4 * np.log(2) * squared / fwhm_px**2)
+    return image.astype(np.float32)
+
+
+@pytest.mark.parametrize("fwhm_px", [1.65, 2.0, 2.45, 3.0, 4.5])
+def test_the_census_peaks_at_the_width_of_the_stars(fwhm_px):
+    census = peak_census(prepare(stars(fwhm_px), "noise"))
+    assert census.argmax() == np.searchsorted(CENSUS_EDGES_PX, fwhm_px) - 1
+    assert 0.5 < census.sum() < 1
+
+
+def test_the_census_says_little_of_few_peaks_and_nothing_of_none(sky):
+    assert not peak_census(prepare(sky, "noise")).any()
+    assert peak_census(prepare(stars(2.5, n=2), "noise")).sum() <= 0.5
+    assert not peak_census(np.zeros((1, 1), dtype=np.float32)).any()
+
+
+def test_sharp_rays_among_stars_are_seen_as_sharp(sky):
+    image, rng = stars(3.0), np.random.default_rng(3)
+    image[rng.integers(5, 250, 40), rng.integers(5, 250, 40)] += 3000
+    census = peak_census(prepare(image, "noise"))
+    assert 0.2 < census[0] < 0.6
+    assert census[4:6].sum() > 0.3
