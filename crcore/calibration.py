@@ -9,7 +9,7 @@ confidence of one position off the precision-recall curve; `precision_at` does.
 import itertools
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from crcore.errors import InputError
 
@@ -48,6 +48,8 @@ def calibrate(model, scores):
     -------
     a, b : float
     """
+    from scipy import optimize  # a quarter of a second, which no detection should wait for
+
     prob, rays, others = scores.histogram()
     logit = special.logit(np.clip(prob, 1e-30, 1 - 1e-9))
     if not (scores.positives and scores.negatives) or np.ptp(logit) < 1e-6:

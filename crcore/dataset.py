@@ -302,4 +302,5 @@ def open_cached(path, how):
             with results.atomic(cache / f"{name}.npy") as part:
                 np.save(part, array)
         results.write_json(stamp, state)
-    return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("inputs", "cr", "ignore", "median", "census")}
+    mapped = {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("inputs", "cr", "ignore", "median")}
+    return mapped | {"census": np.load(cache / "census.npy")}

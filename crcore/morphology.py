@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 from astropy.table import Table
-from scipy import ndimage, stats
+from scipy import ndimage
 
 __all__ = ["COLUMNS", "compare", "footprints", "measure"]
 
@@ -115,6 +115,8 @@ def compare(a, b):
     >>> rows[0]["column"], float(rows[0]["ks"])
     ('n_pixels', 0.0)
     """
+    from scipy import stats  # half a second, which no detection should wait for
+
     rows = []
     for column in COLUMNS:
         one, two = np.asarray(a[column], dtype=float), np.asarray(b[column], dtype=float)
@@ -134,6 +136,8 @@ def _anderson(one, two):
     """Anderson-Darling statistic of two samples; 0 when all their values are the same."""
     if len(np.unique(np.concatenate([one, two]))) < 2:
         return 0.0
+    from scipy import stats
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the p-value, which is not used, is capped
         return float(stats.anderson_ksamp([one, two]).statistic)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from skimage.restoration import inpaint_biharmonic
 
 from crcore.errors import InputError
 
@@ -215,4 +214,6 @@ def _surface(image, good, near):
     known = image[good & near].astype(np.float64)
     low, span = known.min(), np.ptp(known) or 1.0  # scaled, since the solver takes floats as they are: 0 to 1 is safe
     cut = (np.where(good, image, np.median(known)) - low) / span
+    from skimage.restoration import inpaint_biharmonic  # SciPy's optimizers come with it: half a second
+
     return inpaint_biharmonic(np.clip(cut, 0, 1), near & ~good) * span + low

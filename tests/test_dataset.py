@@ -20,7 +20,7 @@ from crcore.dataset import (
 from crcore.errors import InputError
 from crcore.frame import Frame
 from crcore.labeling import NO_DATA, UNDECIDED, Sequence
-from crcore.preprocess import prepare
+from crcore.preprocess import peak_census, prepare
 
 N, SHAPE = 3, (224, 240)
 NOISE = 10.0
@@ -273,7 +273,8 @@ def test_cache_holds_the_arrays_of_the_file(tmp_path):
     path = tmp_path / "masked_fits" / "a.fits"
     write_sequence(path, made(3, (32, 40)))
     arrays, sequence = open_cached(path, "noise"), read_sequence(path)
-    assert sorted(arrays) == ["cr", "ignore", "inputs", "median"]
+    assert sorted(arrays) == ["census", "cr", "ignore", "inputs", "median"]
+    np.testing.assert_array_equal(arrays.pop("census")[1], peak_census(arrays["inputs"][1]))
     for name, array in arrays.items():
         if name == "ignore":  # what the labels lost to sources is told apart from what is none
             np.testing.assert_array_equal(array & ~np.uint8(UNDECIDED), sequence.ignore)
@@ -294,7 +295,7 @@ def test_cache_is_kept_while_the_file_is_the_same(tmp_path):
     open_cached(path, "noise")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.npy")}
     open_cached(path, "noise")
-    assert len(before) == 4
+    assert len(before) == 5
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.npy")} == before
 
 
