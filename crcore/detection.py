@@ -188,6 +188,12 @@ class NetworkDetector:
         """Name of the model."""
         return self.model.name
 
+    @property
+    def identity(self):
+        """All that decides the answers, for caches; None for a model that is only in memory."""
+        weights = zoo.fingerprint(self.model)
+        return (weights, self.threshold, self.tile_px, self._runner.device, self._runner.half) if weights else None
+
     def __call__(self, frame):
         """Detect cosmic rays in a `crcore.frame.Frame`."""
         config = self.model.config

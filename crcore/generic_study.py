@@ -10,7 +10,6 @@ from crcore.evaluation import TestSet, evaluate
 from crcore.injection import inject_dataset
 from crcore.instruments import Camera
 from crcore.labeling import SOURCE
-from crcore.metrics import PixelScores, bootstrap
 from crcore.objects import ObjectScores
 from crcore.recipe import Recipe
 from crcore.simulate.datasets import SimulationConfig, label_by_truth, simulate_dataset
@@ -69,7 +68,7 @@ def unseen_cameras(folder, config, *, progress=None):
     return sets
 
 
-def score_by_kind(detectors, sets, rng, *, progress=None):
+def score_by_kind(detectors, sets, rng, *, progress=None, cache=None):
     """Scores of each detector on each set, with intervals by frame, and what they cost.
 
     Parameters
@@ -82,64 +81,40 @@ def score_by_kind(detectors, sets, rng, *, progress=None):
         For the intervals.
     progress : callable, optional
         Wraps a list, as ``tqdm`` does.
+    cache : path-like, optional
+        See `crcore.evaluation.evaluate`.
 
     Returns
     -------
     rows : list of dict
-        ``detector``, ``set``, ``data``, ``frames``, ``average_precision`` with ``low`` and ``high``, ``recall`` and
-        ``precision`` of pixels and ``completeness`` and ``purity`` of whole rays (one-pixel halo) at the detector's own
-        threshold, ``completeness_short`` and ``_long`` (rays up to 3 px and from 8 px), ``seconds_per_mpixel``.
+        Those of `crcore.evaluation.evaluate`, with ``low`` and ``high`` of the average precision, ``completeness`` and
+        ``purity`` of whole rays with a one-pixel halo, ``completeness_short`` and ``_long`` (up to 3 px, from 8 px).
     scores : dict
         ``(detector, set)`` to `crcore.metrics.PixelScores`.
     """
-    rows, pooled_scores = [], {}
+    rows, pooled = [], {}
     for test_set in progress(sets) if progress else sets:
-        seconds, frames, thresholds = {}, {}, {}
-        objects = {name: ObjectScores(halo_px=1) for name in detectors}
-        for path in test_set.paths:
-            one = TestSet(test_set.name, test_set.data, (path,))
-            masks = {}
-            scored, scores = evaluate(detectors, [one], seconds=seconds, keep=masks)
+        masks = {}
+        scored, scores = evaluate(detectors, [test_set], keep=masks, rng=rng, cache=cache)
+        rays = {name: ObjectScores(halo_px=1) for name in detectors}
+        for path, packed in masks.items():
             sequence = read_sequence(path)
             truth, use = sequence.cr[0] > 0, sequence.judged(0)
             source = (sequence.ignore[0] & SOURCE) > 0
-            for name, packed in masks[path].items():
-                mask = np.unpackbits(packed, axis=1, count=truth.shape[1]).astype(bool)
-                objects[name].add(mask, truth, use, source=source)
-            thresholds |= {row["detector"]: row["threshold"] for row in scored}
-            for (name, _, yardstick), counted in scores.items():
-                if yardstick == "labels":
-                    frames.setdefault(name, []).append(counted)
-        for name in detectors:
-            pooled = PixelScores()
-            for counted in frames[name]:
-                pooled.merge(counted)
-            pooled_scores[name, test_set.name] = pooled
-            low, high = bootstrap(frames[name], {"ap": PixelScores.average_precision}, rng)["ap"]
-            at = pooled.at_threshold(thresholds[name])
-            rays = objects[name].rays
-            taken, mpixels = np.sum(seconds[name], axis=0)
-            rows.append(
-                {
-                    "detector": name,
-                    "set": test_set.name,
-                    "data": test_set.data,
-                    "frames": len(frames[name]),
-                    "cr_pixels": pooled.positives,
-                    "average_precision": pooled.average_precision(),
-                    "low": low,
-                    "high": high,
-                    "threshold": thresholds[name],
-                    "recall": at["recall"],
-                    "precision": at["precision"],
-                    "completeness": objects[name].completeness,
-                    "completeness_short": _mean(rays["found"][rays["length_px"] <= 3]),
-                    "completeness_long": _mean(rays["found"][rays["length_px"] >= 8]),
-                    "purity": objects[name].purity,
-                    "seconds_per_mpixel": float(taken / mpixels),
-                }
-            )
-    return rows, pooled_scores
+            for name, mask in packed.items():
+                mask = np.unpackbits(mask, axis=1, count=truth.shape[1]).astype(bool)
+                rays[name].add(mask, truth, use, source=source)
+        for row in scored:
+            if row["against"] == "labels":
+                name = row["detector"]
+                table = rays[name].rays
+                found, length = np.asarray(table["found"]), np.asarray(table["length_px"])
+                row |= {"completeness": row["completeness_halo"], "purity": row["purity_halo"]}
+                row |= {"completeness_short": _mean(found[length <= 3]), "completeness_long": _mean(found[length >= 8])}
+                row |= {"low": row["average_precision_low"], "high": row["average_precision_high"]}
+                rows.append(row)
+                pooled[name, test_set.name] = scores[name, test_set.name, "labels"].pixels
+    return rows, pooled
 
 
 def _mean(values):

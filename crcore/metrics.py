@@ -63,6 +63,26 @@ class PixelScores:
         """Add the counts of other scores."""
         self._counts += other._counts
 
+    def sparse(self):
+        """Occupied bins and their counts, small enough to keep for each frame.
+
+        Returns
+        -------
+        numpy.ndarray, shape (3, n), int64
+            Bin, other pixels, ray pixels.
+        """
+        occupied = np.flatnonzero(self._counts.any(axis=0))
+        return np.concatenate([occupied[None], self._counts[:, occupied]])
+
+    @classmethod
+    def from_sparse(cls, *parts):
+        """Put together what `sparse` gave of one or more frames."""
+        scores = cls()
+        for bins, *counts in parts:
+            for kind, count in enumerate(counts):
+                np.add.at(scores._counts[kind], bins, count)
+        return scores
+
     @property
     def positives(self):
         """Number of ray pixels."""
@@ -176,10 +196,11 @@ def bootstrap(frames, statistics, rng, *, n=300, level=0.95):
 
     Parameters
     ----------
-    frames : sequence of PixelScores
-        One for each frame.
+    frames : sequence of PixelScores or of numpy.ndarray
+        One for each frame, or what its `PixelScores.sparse` gave.
     statistics : dict
-        Name to function of a `PixelScores`, such as ``PixelScores.average_precision``.
+        Name to function of a `PixelScores`, such as ``PixelScores.average_precision``; of its curves, not of one
+        threshold.
     rng : numpy.random.Generator
     n : int, optional
         Draws.
@@ -202,15 +223,17 @@ def bootstrap(frames, statistics, rng, *, n=300, level=0.95):
     >>> 0 < low < high < 1
     True
     """
-    edges = np.arange(0, N_BINS, _COARSE)
-    coarse = np.stack([np.add.reduceat(f._counts, edges, axis=1) for f in frames])  # (F, 2, bins)
-    occupied = np.flatnonzero(coarse.sum(axis=(0, 1)))
-    coarse, places = coarse[:, :, occupied], edges[occupied]
+    coarse = np.zeros((len(frames), 2, N_BINS // _COARSE + 1), dtype=np.int64)
+    for counts, frame in zip(coarse, frames, strict=True):
+        bins, others, rays = frame.sparse() if isinstance(frame, PixelScores) else frame
+        np.add.at(counts[0], bins // _COARSE, others)
+        np.add.at(counts[1], bins // _COARSE, rays)
+    coarse = coarse[:, :, coarse.any(axis=(0, 1))]
     drawn = {name: [] for name in statistics}
     total = PixelScores()
     for _ in range(n):
         times = np.bincount(rng.integers(0, len(frames), len(frames)), minlength=len(frames))
-        total._counts[:, places] = np.tensordot(times, coarse, axes=1)
+        total._counts = np.tensordot(times, coarse, axes=1)  # empty bins are left out, and their numbers with them
         for name, statistic in statistics.items():
             drawn[name].append(statistic(total))
     limits = [50 * (1 - level), 50 * (1 + level)]

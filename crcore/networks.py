@@ -116,13 +116,20 @@ class _Block(nn.Module):
     def forward(self, x, census=None, wide=False):
         if wide:  # an image spans more than bfloat16 can tell apart: a faint ray on a bright star
             with torch.autocast(x.device.type, enabled=False):
-                x = self.conv1(x.to(self.conv1.weight.dtype))
+                x = self._first(x.to(self.conv1.weight.dtype), census)
         else:
-            x = self.conv1(x)
-        if self.told is not None:
-            x = x + self.told(census).to(x.dtype)[..., None, None]
+            x = self._first(x, census)
         x = _relu(self.norm1(x))
         return _relu(self.norm2(self.conv2(x)))
+
+    def _first(self, x, census):
+        """The first convolution, and what the census adds to each channel."""
+        if self.told is None:
+            return self.conv1(x)
+        shift = self.told(census)  # (B, C)
+        if len(x) == 1:  # within the convolution it costs nothing
+            return functional.conv2d(x, self.conv1.weight, self.conv1.bias + shift[0], padding=1)
+        return self.conv1(x) + shift.to(x.dtype)[..., None, None]
 
 
 class _UNet(nn.Module):

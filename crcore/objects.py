@@ -86,6 +86,11 @@ class ObjectScores:
         """A row a ray: ``n_pixels``, ``length_px``, ``charge_e``, ``found``, ``share_found``, ``distance_px``."""
         return vstack(self._rays) if self._rays else Table()
 
+    def counts(self):
+        """True rays, those found, detections, those that are rays; int64, (4,)."""
+        found = [np.asarray(table["found"]) for table in self._rays] or [np.zeros(0)]
+        return np.array([sum(map(len, found)), sum(map(np.sum, found)), self._detections, self._right], dtype=np.int64)
+
     @property
     def completeness(self):
         """Share of the true rays that were found; NaN without one."""

@@ -6,6 +6,7 @@ them is copied. One that is not installed raises `InputError` with the command t
 
 import contextlib
 import importlib
+import importlib.metadata
 import logging
 import os
 import warnings
@@ -14,6 +15,7 @@ import numpy as np
 
 from crcore.detection import Detection
 from crcore.errors import InputError
+from crcore.preprocess import sky_and_noise
 
 __all__ = [
     "AstroScrappy",
@@ -43,6 +45,10 @@ def _need(module, package):
         raise InputError(f"{package} is not installed ({error}): pip install 'crcore[rivals]'") from None
 
 
+def _version(package):
+    return importlib.metadata.version(package)
+
+
 def _filled(frame):
     """The image with pixels that are not numbers set to the median."""
     return np.where(np.isfinite(frame.data), frame.data, np.nanmedian(frame.data)).astype(np.float32)
@@ -65,17 +71,28 @@ class AstroScrappy:
         Contrast limit and neighbour fraction (paper: 2.0 or 0.5, and 0.1).
     sigclips : sequence of float
         Detection limits, increasing.
+    background : bool, optional
+        Give it the sky and the variance that ours are given (a mesh by SEP), in place of its own estimates.
     """
 
-    def __init__(self, *, objlim=2.0, sigfrac=0.1, sigclips=None):
+    def __init__(self, *, objlim=2.0, sigfrac=0.1, sigclips=None, background=False):
         self._detect = _need("astroscrappy", "Astro-SCRAPPY").detect_cosmics
         self.objlim, self.sigfrac, self.sigclips = objlim, sigfrac, tuple(sigclips or sweep(10))
+        self.background = background
         self.name = "Astro-SCRAPPY"
+
+    @property
+    def identity(self):
+        """All that decides the answers, for caches."""
+        return ("astroscrappy", _version("astroscrappy"), self.objlim, self.sigfrac, self.sigclips, self.background)
 
     def __call__(self, frame):
         """Run the sweep on a frame."""
         votes = np.zeros(frame.shape, dtype=np.float32)
-        image = _filled(frame)
+        image, given = _filled(frame), {}
+        if self.background:
+            sky, noise = sky_and_noise(image, bad=frame.bad if frame.bad.any() else None)
+            given = {"inbkg": sky, "invar": noise**2 + np.maximum(image - sky, 0)}
         for sigclip in self.sigclips:
             mask, _ = self._detect(
                 image,
@@ -87,6 +104,7 @@ class AstroScrappy:
                 readnoise=frame.read_noise or 0.0,
                 satlevel=frame.saturation or np.inf,
                 niter=4,
+                **given,
             )
             votes += mask
         # A pixel flagged at the default sigclip is flagged at the smaller ones too: the mask is that of the default.
@@ -114,6 +132,7 @@ class ReleasedCosmicConn:
             self._model = package.init_model(model)
         logging.getLogger().setLevel(level)
         self.name = f"Cosmic-CoNN {model} (released)"
+        self.identity = ("cosmic-conn", _version("cosmic-conn"), model)
 
     def __call__(self, frame):
         """Run the network in its own tiles of 1024."""
@@ -138,6 +157,7 @@ class ReleasedDeepCR:
             warnings.simplefilter("ignore")
             self._model = _need("deepCR", "deepCR").deepCR(mask=mask, device="CPU")
         self.name = f"deepCR {mask} (released)"
+        self.identity = ("deepCR", _version("deepCR"), mask)
 
     def __call__(self, frame):
         """Run the network on the whole frame in patches of 1024, as electrons with the sky in."""
@@ -165,6 +185,7 @@ class LaCosmic(_OneSetting):
         self._detect = _need("lacosmic", "lacosmic").remove_cosmics
         self.sigclip, self.sigfrac, self.objlim = sigclip, sigfrac, objlim
         self.name = "lacosmic"
+        self.identity = ("lacosmic", _version("lacosmic"), sigclip, sigfrac, objlim)
 
     def __call__(self, frame):
         """Run it on a frame."""
@@ -188,6 +209,7 @@ class DfCosmic(_OneSetting):
         self._detect = _need("dfcosmic", "dfcosmic").lacosmic
         self.sigclip, self.sigfrac, self.objlim = sigclip, sigfrac, objlim
         self.name = "dfcosmic"
+        self.identity = ("dfcosmic", _version("dfcosmic"), sigclip, sigfrac, objlim)
 
     def __call__(self, frame):
         """Run it on a frame."""

@@ -21,6 +21,7 @@ from crcore.labeling import BORDER, KINDS, NO_DATA, SOURCE, UNDECIDED, LabelingC
 from crcore.preprocess import sky_and_noise
 from crcore.simulate.observe import simulate_sequence
 from crcore.simulate.recorded import read_rays
+from crcore.simulate.sky import FIELD_KINDS
 
 __all__ = [
     "SimulationConfig",
@@ -106,6 +107,8 @@ class SimulationConfig:
     labels : {"appendix A", "truth"}
         How rays are marked: as the paper labels repeated exposures, or by what is known (`label_by_truth`). The truth
         needs no second visit, has rays on sources too, and marks sources without ignoring them.
+    field : str
+        One kind of sky for all images (`crcore.simulate.sky.FIELD_KINDS`); those of each camera where it is empty.
     sequences : dict
         For each camera, the numbers of sequences for training, validation and test. ``random`` is
         another camera each time (`crcore.instruments.Camera.random`), as are ``random_slit``, ``random_echelle`` and
@@ -121,6 +124,7 @@ class SimulationConfig:
     recorded_share: float = 0.5
     visits: int = 3
     labels: str = "appendix A"
+    field: str = ""
     sequences: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -128,6 +132,8 @@ class SimulationConfig:
             value = getattr(self, name)
             if len(value) != length or not all(isinstance(v, int | float) and v > 0 for v in value):
                 raise InputError(f"{name} = {value}: {length} positive numbers are needed")
+        if self.field and self.field not in FIELD_KINDS:
+            raise InputError(f"field = {self.field!r}: use one of {', '.join(FIELD_KINDS)}, or leave it empty")
         if self.labels not in ("appendix A", "truth"):
             raise InputError(f"labels = {self.labels!r}: use 'appendix A' or 'truth'")
         least = 3 if self.labels == "appendix A" else 1
@@ -341,6 +347,7 @@ def _simulate_one(folder, split, name, code, k, config, labeling, key):
             shape=config.shape,
             exposure_s=exposure,
             rng=rng,
+            field=config.field or None,
             rate_factor=config.rate_factor,
             identifier=10_000 * (1 + code % 9_999) + k,
             crossings=config.crossings,
