@@ -37,8 +37,9 @@ def frame():
 @pytest.mark.parametrize("census", [False, True])
 @pytest.mark.parametrize("tile", [64, 100, 256])
 def test_tiles_do_not_show_without_group_normalisation(frame, tile, census):
-    whole = NetworkDetector(model(census=census), tile_px=4096)(frame)
-    tiled = NetworkDetector(model(census=census), tile_px=tile)(frame)
+    whole, tiled = (NetworkDetector(model(census=census), tile_px=side) for side in (4096, tile))
+    whole._runner.half = tiled._runner.half = False  # bfloat16 rounds sums, whose order a tile's size may change
+    whole, tiled = whole(frame), tiled(frame)
     assert np.ptp(whole.prob) > 0.5
     assert np.abs(tiled.prob - whole.prob).max() < 1e-3
     assert tiled.tile_px is None

@@ -65,8 +65,8 @@ def test_what_was_not_evaluated_is_not_found(scored):
 def test_pooling_adds_up(scored):
     one = next(v for (detector, _, against), v in scored[1].items() if (detector, against) == ("oracle", "labels"))
     pooled = evaluation.pool({("oracle", "a", "labels"): one, ("oracle", "b", "labels"): one}, ["a", "b"], "all")
-    assert pooled["oracle", "all", "labels"].positives == 2 * one.positives
-    assert pooled["oracle", "all", "labels"].average_precision() == one.average_precision()
+    assert pooled["oracle", "all", "labels"].pixels.positives == 2 * one.pixels.positives
+    assert pooled["oracle", "all", "labels"].pixels.average_precision() == one.pixels.average_precision()
 
 
 def test_curves_start_low_and_end_high(scored):
