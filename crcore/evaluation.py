@@ -13,20 +13,16 @@ from scipy import ndimage
 from crcore import results
 from crcore.calibration import expected_calibration_error
 from crcore.dataset import read_sequence, sha256
-from crcore.detection import NetworkDetector
-from crcore.errors import InputError
 from crcore.metrics import PixelScores, bootstrap
 from crcore.objects import ObjectScores
-from crcore.rivals import DEFAULT_SIGCLIP, AstroScrappy, ReleasedCosmicConn, ReleasedDeepCR, paper_objlim
 
 __all__ = [
     "Scores",
     "TestSet",
+    "camera_of",
     "curve_rows",
     "discrepancy_panels",
     "evaluate",
-    "lco_detectors",
-    "one_scrappy",
     "pool",
     "score_row",
     "test_sets",
@@ -65,6 +61,11 @@ class TestSet:
     paths: tuple
 
 
+def camera_of(header):
+    """What a header's frames are scored under: LCO's telescope class, or the camera's name."""
+    return _CLASSES.get(str(header.get("TELID", ""))[:3], str(header.get("INSTRUME", "unknown camera")))
+
+
 def test_sets(paths, data):
     """Labelled sequences as test sets, one a telescope class (or camera).
 
@@ -82,77 +83,11 @@ def test_sets(paths, data):
     """
     groups = {}
     for path in paths:
-        header = fits.getheader(path, 1)
-        camera = str(header.get("TELID", ""))[:3]
-        name = _CLASSES.get(camera, str(header.get("INSTRUME", "unknown camera")))
-        groups.setdefault(f"{name}, {data}", []).append(path)
+        groups.setdefault(f"{camera_of(fits.getheader(path, 1))}, {data}", []).append(path)
     return [TestSet(name, data, tuple(paths)) for name, paths in sorted(groups.items())]
 
 
 test_sets.__test__ = False
-
-
-def lco_detectors(models, *, sigclips):
-    """The detectors of Fig 6: ours, the released networks, and Astro-SCRAPPY.
-
-    Parameters
-    ----------
-    models : sequence of crcore.zoo.Model or str
-        Our networks.
-    sigclips : sequence of float
-        Astro-SCRAPPY's sweep; its ``objlim`` is chosen by telescope class.
-
-    Returns
-    -------
-    detectors : dict
-        Name to detector; Astro-SCRAPPY's takes the class from the frame's header.
-    missing : dict
-        Name to the reason why a rival is not there.
-    """
-    detectors, missing = {}, {}
-    for model in models:
-        detector = NetworkDetector(model)
-        detectors[detector.name] = detector
-    for name, make in (
-        ("Cosmic-CoNN (released)", ReleasedCosmicConn),
-        ("deepCR (released)", ReleasedDeepCR),
-        ("Astro-SCRAPPY", lambda: _ScrappyByClass(sigclips)),
-    ):
-        try:
-            detectors[name] = make()
-        except InputError as error:
-            missing[name] = str(error)
-    return detectors, missing
-
-
-def one_scrappy():
-    """Astro-SCRAPPY at its default ``sigclip`` alone, as a user runs it; empty where it is missing."""
-    try:
-        return {"Astro-SCRAPPY": AstroScrappy(sigclips=(DEFAULT_SIGCLIP,))}
-    except InputError:
-        return {}
-
-
-class _ScrappyByClass:
-    """Astro-SCRAPPY with the paper's ``objlim`` for the frame's telescope class."""
-
-    name = "Astro-SCRAPPY"
-
-    def __init__(self, sigclips):
-        self._by_objlim = {o: AstroScrappy(objlim=o, sigclips=sigclips) for o in (0.5, 2.0)}
-
-    @property
-    def settings(self):
-        """What was run: ``objlim`` by telescope class, ``sigfrac``, ``sigclips``."""
-        any_ = self._by_objlim[2.0]
-        return {
-            "objlim": {c: self._by_objlim[paper_objlim(c)].objlim for c in _CLASSES},
-            "sigfrac": any_.sigfrac,
-            "sigclips": list(any_.sigclips),
-        }
-
-    def __call__(self, frame):
-        return self._by_objlim[paper_objlim(frame.header.get("TELID", ""))](frame)
 
 
 def evaluate(detectors, sets, *, progress=None, keep=None, cache=None, rng=None):

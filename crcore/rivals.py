@@ -9,9 +9,12 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 
 from crcore.detection import Detection
 from crcore.errors import InputError
@@ -21,6 +24,7 @@ __all__ = [
     "AstroScrappy",
     "DfCosmic",
     "LaCosmic",
+    "MaxiMask",
     "ReleasedCosmicConn",
     "ReleasedDeepCR",
     "default_rivals",
@@ -36,13 +40,13 @@ def sweep(steps):
     return tuple(sorted({*np.round(np.geomspace(1, 20, steps), 3).tolist(), DEFAULT_SIGCLIP}))
 
 
-def _need(module, package):
+def _need(module, package, extra="rivals"):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return importlib.import_module(module)
     except ImportError as error:
-        raise InputError(f"{package} is not installed ({error}): pip install 'crcore[rivals]'") from None
+        raise InputError(f"{package} is not installed ({error}): pip install 'crcore[{extra}]'") from None
 
 
 def _version(package):
@@ -163,6 +167,35 @@ class ReleasedDeepCR:
         """Run the network on the whole frame in patches of 1024, as electrons with the sky in."""
         prob = self._model.clean(_filled(frame), threshold=0.5, inpaint=False, binary=False, segment=True, patch=1024)
         return Detection(np.clip(np.asarray(prob, dtype=np.float32), 0, 1), frame.bad.copy(), 0.5, self.name)
+
+
+class MaxiMask:
+    """The released MaxiMask network (Paillassa et al. 2020, doi:10.1051/0004-6361/201936345): its cosmic-ray class.
+
+    Needs TensorFlow, larger than all else here together, and is therefore an extra of its own (``crcore[maximask]``).
+    """
+
+    def __init__(self):
+        self._package = _need("maximask_and_maxitrack.maximask.maximask", "MaxiMask", extra="maximask")
+        tensorflow = _need("tensorflow", "TensorFlow", extra="maximask")
+        folder = Path(self._package.__file__).parent / "model"
+        self._network = tensorflow.saved_model.load(str(folder))
+        self.name = "MaxiMask (released)"
+        self.identity = ("maximask", _version("MaxiMask"))
+
+    def __call__(self, frame):
+        """Run the network on a copy that is padded, by reflection, to the 400 pixels that it needs at least."""
+        pad = [(0, max(400 - n, 0)) for n in frame.shape]
+        image = np.pad(_filled(frame), pad, mode="symmetric")
+        wanted = np.arange(14) == 0
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "frame.fits"
+            fits.PrimaryHDU(image).writeto(path)
+            settings = (str(path), None, wanted, np.array([5e-4] * 14, dtype=np.float32), None, False, 4)
+            with open(os.devnull, "w") as sink, contextlib.redirect_stderr(sink), contextlib.redirect_stdout(sink):
+                maps, _ = self._package.MaxiMask_inference(*settings).process_hdu(str(path), 0, "process", self._network)
+        prob = np.asarray(maps, dtype=np.float32)[0, : frame.shape[0], : frame.shape[1]]
+        return Detection(np.clip(prob, 0, 1), frame.bad.copy(), 0.43, self.name)  # the threshold that comes with it
 
 
 class _OneSetting:
