@@ -21,14 +21,21 @@ NOTEBOOKS = {
     "04_training": (["02_dataset"], ["training"], False),
     "05_ablation": (["02_dataset", "04_training"], ["simulation", "labeling", "unseen"], False),
     "06_lco": (["02_dataset", "04_training"], ["evaluation"], True),
+    "07_gemini": (["06_lco"], ["simulation", "labeling", "evaluation", "unseen"], False),
+    "08_hst": ([], ["hst", "evaluation"], False),
+    "09_nres": ([], ["spectra", "evaluation"], False),
     "11_generic_detector": (["01_labeling"], ["generic", "evaluation"], True),
     "10_toolkit": ([], [], False),
     "12_ledger": (
-        ["01_labeling", "02_dataset", "03_network_and_loss", "04_training", "05_ablation", "06_lco", "10_toolkit", "11_generic_detector"],
+        ["01_labeling", "02_dataset", "03_network_and_loss", "04_training", "05_ablation", "06_lco", "07_gemini",
+         "08_hst", "09_nres", "10_toolkit", "11_generic_detector"],
         [],
         False,
     ),
 }
+
+# what they print of seconds is of two threads with nothing beside them; the others run two at a time
+TIMED = ("06_lco", "09_nres", "11_generic_detector")
 
 
 def user_files():
@@ -64,7 +71,7 @@ for notebook, (needs, settings, looks) in NOTEBOOKS.items():
             settings={k: SETTINGS[k] for k in settings},
             user=user_files() if looks else "none",
             notebook=notebook,
-        threads: 2
+        threads: 2 if notebook in TIMED else 1
         shell:
             "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads} "
             "python -m crcore.notebooks run {params.notebook} {PROFILE}"

@@ -66,7 +66,7 @@ def camera_of(header):
     return _CLASSES.get(str(header.get("TELID", ""))[:3], str(header.get("INSTRUME", "unknown camera")))
 
 
-def test_sets(paths, data):
+def test_sets(paths, data, *, most=0):  # noqa: PT028
     """Labelled sequences as test sets, one a telescope class (or camera).
 
     Parameters
@@ -75,6 +75,8 @@ def test_sets(paths, data):
         Files in the layout of the LCO CR dataset.
     data : {"simulated", "real"}
         What they are; a set's name says it too.
+    most : int, optional
+        At most so many of each set, the first by name; 0 for all.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def test_sets(paths, data):
     groups = {}
     for path in paths:
         groups.setdefault(f"{camera_of(fits.getheader(path, 1))}, {data}", []).append(path)
-    return [TestSet(name, data, tuple(paths)) for name, paths in sorted(groups.items())]
+    return [TestSet(name, data, tuple(paths[: most or None])) for name, paths in sorted(groups.items())]
 
 
 test_sets.__test__ = False

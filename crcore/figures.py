@@ -181,46 +181,50 @@ def learning_curves(logs, *, title=""):
     return figure
 
 
-def curves(rows, *, set_name, against="labels", title=""):
+def curves(rows, panels, *, against="labels", title=""):
     """Figs 6, 7 and 10: ROC at all and at low false-positive rates, and precision against recall.
 
     Parameters
     ----------
     rows : list of dict
         From `crcore.evaluation.curve_rows`.
-    set_name, against : str
-        Which of them.
+    panels : sequence of tuple of str
+        Set and kind of each panel: ``"roc"``, ``"low roc"`` (up to 0.12 %) or ``"precision"``.
+    against : str, optional
+        Yardstick.
     """
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    axes = figure.subplots(1, 3)
-    chosen = [r for r in rows if r["set"] == set_name and r["against"] == against]
-    for name, (color, style) in zip(dict.fromkeys(r["detector"] for r in chosen), COLOUR_CYCLE, strict=False):
-        mine = [r for r in chosen if r["detector"] == name]
-        fpr, tpr, precision, recall = (np.array([r[k] for r in mine]) for k in ("fpr", "tpr", "precision", "recall"))
-        for axis in axes[:2]:
-            axis.plot(np.maximum(fpr, 1e-7), tpr, color=color, ls=style, label=name)
-        axes[2].plot(recall, precision, color=color, ls=style, label=name)
-    axes[0].set_xscale("log")
-    axes[0].set_xlim(1e-6, 1)
-    axes[1].set_xlim(0, 1.2e-3)
-    axes[1].set_ylim(0.5, 1.005)
-    for rate in (1e-4, 1e-3):
-        axes[0].axvline(rate, color="0.7", lw=0.7)
-        axes[1].axvline(rate, color="0.7", lw=0.7)
-    axes[1].ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
-    for axis, letter in zip(axes[:2], "ab", strict=True):
-        axis.set_xlabel("false-positive rate")
-        axis.set_ylabel("true-positive rate")
-        axis.set_title(f"({letter}) ROC", fontsize=9)
-    axes[2].axvline(0.95, color="0.7", lw=0.7)
-    axes[2].set_xlim(0.4, 1.005)
-    axes[2].set_ylim(0, 1.02)
-    axes[2].set_xlabel("recall")
-    axes[2].set_ylabel("precision")
-    axes[2].set_title("(c) precision and recall", fontsize=9)
-    axes[2].legend(frameon=False, fontsize=7, loc="lower left")
-    for axis in axes:
+    figure = Figure(figsize=(4 * len(panels), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    several = len({name for name, _ in panels}) > 1
+    names = dict.fromkeys(r["detector"] for r in rows if r["set"] in {n for n, _ in panels})
+    styles = dict(zip(names, COLOUR_CYCLE, strict=False))
+    for axis, letter, (set_name, kind) in zip(axes, "abcdefgh", panels, strict=False):
+        lowest = 1.0
+        for name, (color, style) in styles.items():
+            mine = [r for r in rows if r["set"] == set_name and r["against"] == against and r["detector"] == name]
+            x, y = ("recall", "precision") if kind == "precision" else ("fpr", "tpr")
+            x, y = np.array([r[x] for r in mine]), np.array([r[y] for r in mine])
+            if kind != "precision":
+                lowest = min([lowest, *y[(x > 2e-5) & (x < 1e-3)]])
+                x = np.maximum(x, 1e-7)
+            axis.plot(x, y, color=color, ls=style, lw=1.3, label=name)
+        if kind == "precision":
+            axis.set(xlim=(0.4, 1.005), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+            axis.axvline(0.95, color="0.7", lw=0.7)
+        else:
+            axis.set(xlabel="false-positive rate", ylabel="true-positive rate")
+            for rate in (1e-4, 1e-3):
+                axis.axvline(rate, color="0.7", lw=0.7)
+            if kind == "roc":
+                axis.set(xscale="log", xlim=(1e-6, 1))
+            else:
+                axis.set(xlim=(0, 1.2e-3), ylim=(max(lowest - 0.02, 0), 1.005))
+                axis.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+        what = "precision and recall" if kind == "precision" else "ROC"
+        axis.set_title(f"({letter}) {what}" + (f": {set_name}" if several else ""), fontsize=9)
         axis.grid(alpha=0.3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)
     return figure
 

@@ -19,9 +19,12 @@ class Finding:
         One of `crcore.claims.VERDICTS`.
     reason : str
         One sentence.
+    interval : str
+        95 % interval of ``ours`` by frame, where there is one.
     """
 
     ours: str
     data: str
     verdict: str
     reason: str
+    interval: str = ""

@@ -64,7 +64,7 @@ class ObjectScores:
         labels, n = ndimage.label(truth, _NEIGHBOURS)
         numbers = np.arange(1, n + 1)
         shapes = measure(footprints(np.ones(truth.shape) if charge is None else np.maximum(charge, 1e-6), truth))
-        table = Table({"n_pixels": shapes["n_pixels"], "length_px": shapes["length_px"]})
+        table = shapes["n_pixels", "length_px", "straightness"]
         table["charge_e"] = np.full(n, np.nan) if charge is None else np.asarray(shapes["charge_e"])
         table["found"] = np.asarray(ndimage.maximum(near_mask, labels, numbers) if n else [], dtype=bool)
         table["share_found"] = np.asarray(ndimage.mean(mask, labels, numbers) if n else [], dtype=float)
@@ -83,7 +83,10 @@ class ObjectScores:
 
     @property
     def rays(self):
-        """A row a ray: ``n_pixels``, ``length_px``, ``charge_e``, ``found``, ``share_found``, ``distance_px``."""
+        """Table with a row a ray.
+
+        ``n_pixels``, ``length_px``, ``straightness``, ``charge_e``, ``found``, ``share_found``, ``distance_px``.
+        """
         return vstack(self._rays) if self._rays else Table()
 
     def counts(self):

@@ -16,16 +16,18 @@ __all__ = ["Profile", "load_profile", "profile_names"]
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What notebook 06 compares.
+    """What notebooks 06 to 09 compare.
 
     Attributes
     ----------
     sigclip_steps : int
         Settings in Astro-SCRAPPY's sweep from 1 to 20.
+    every_rival : bool
+        Rivals at one setting and networks for other cameras too (`crcore.contenders.contenders`).
     max_real_sequences : int
         At most this many sequences of ``CRCORE_DATA`` are used; 0 for all.
-    judged_real_sequences : int
-        At most this many of them are judged by every detector, the first by name; 0 for all.
+    judged_real_per_camera : int
+        At most this many of each camera are judged by every detector, the first by name; 0 for all.
     min_real_exposure_s : float
         Shorter real exposures are left out. The paper asks for 100 s.
     retrained : tuple of str
@@ -33,8 +35,9 @@ class EvaluationConfig:
     """
 
     sigclip_steps: int = 10
+    every_rival: bool = True
     max_real_sequences: int = 0
-    judged_real_sequences: int = 0
+    judged_real_per_camera: int = 0
     min_real_exposure_s: float = 5.0
     retrained: tuple[str, ...] = ("Cosmic-CoNN", "Cosmic-CoNN, prior bias", "deepCR")
 
@@ -55,6 +58,9 @@ class Profile:
         Notebook 03.
     unseen : dict
         Cameras that no network was trained on and their numbers of test sequences, for Table 3.
+    hst, spectra : crcore.simulate.datasets.SimulationConfig
+        Test sequences of notebooks 08 (for each of the paper's three kinds of field) and 09, and one or more for
+        validation, on which Astro-SCRAPPY is tuned.
     generic : crcore.generic_study.GenericStudyConfig
         Notebook 11.
     """
@@ -66,6 +72,8 @@ class Profile:
     evaluation: EvaluationConfig = EvaluationConfig()
     loss_study: LossStudyConfig = LossStudyConfig()
     unseen: dict = field(default_factory=dict)
+    hst: SimulationConfig = SimulationConfig()
+    spectra: SimulationConfig = SimulationConfig()
     generic: GenericStudyConfig = field(default_factory=GenericStudyConfig)
 
     @property

@@ -9,7 +9,10 @@ from crcore.paths import FIGURES, ROOT
 __all__ = ["filled"]
 
 _BEGIN, _END = "<!-- results: python -m crcore.readme -->", "<!-- end of results -->"
-_COLUMNS = ("Set", "Detector", "TPR at 0.01% FPR, published", "ours", "Precision at 95% recall, published", "ours ")
+_COLUMNS = (
+    "Set", "Detector", "TPR at 0.01% FPR, published", "TPR at 0.01% FPR, ours", "Precision at 95% recall, published",
+    "Precision at 95% recall, ours",
+)  # fmt: skip
 
 
 def filled(text, figures=FIGURES):
@@ -20,7 +23,7 @@ def filled(text, figures=FIGURES):
     text : str
         The README as it is.
     figures : pathlib.Path, optional
-        Folder with ``table2_lco.csv`` and ``run.json``.
+        Folder with ``table2.csv`` and ``run.json``.
 
     Returns
     -------
@@ -32,12 +35,13 @@ def filled(text, figures=FIGURES):
 
 
 def _table(figures):
-    with (figures / "table2_lco.csv").open(newline="") as stream:
-        rows = list(csv.reader(stream))[1:]
-    lines = ["| " + " | ".join(c.strip() for c in _COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
-    for name, _data, detector, _frames, _pixels, published, ours, _p, _o, published95, ours95 in rows:
-        if name == "LCO, simulated" or name.endswith("real") or "Astro-SCRAPPY" in detector:
-            lines.append(f"| {name} | {detector} | {published} | {ours} | {published95} | {ours95} |")
+    with (figures / "table2.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
+    published = [column for column in _COLUMNS if column.endswith("published")]
+    for row in rows:
+        if row["Detector"] == "generic" or any(row[column] != "–" for column in published):
+            lines.append("| " + " | ".join(row[column] for column in _COLUMNS) + " |")
     return "\n".join(lines)
 
 

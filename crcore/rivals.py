@@ -193,7 +193,9 @@ class MaxiMask:
             fits.PrimaryHDU(image).writeto(path)
             settings = (str(path), None, wanted, np.array([5e-4] * 14, dtype=np.float32), None, False, 4)
             with open(os.devnull, "w") as sink, contextlib.redirect_stderr(sink), contextlib.redirect_stdout(sink):
-                maps, _ = self._package.MaxiMask_inference(*settings).process_hdu(str(path), 0, "process", self._network)
+                maps, _ = self._package.MaxiMask_inference(*settings).process_hdu(
+                    str(path), 0, "process", self._network
+                )
         prob = np.asarray(maps, dtype=np.float32)[0, : frame.shape[0], : frame.shape[1]]
         return Detection(np.clip(prob, 0, 1), frame.bad.copy(), 0.43, self.name)  # the threshold that comes with it
 

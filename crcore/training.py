@@ -253,7 +253,9 @@ def _batches(source, recipe, samples, epoch, fabric):
 
 
 def _tensors(stamps, device):
-    return tuple(torch.from_numpy(a).to(device) for a in (stamps.image, stamps.target, stamps.median, stamps.use, stamps.census))
+    return tuple(
+        torch.from_numpy(a).to(device) for a in (stamps.image, stamps.target, stamps.median, stamps.use, stamps.census)
+    )
 
 
 def _step(fabric, model, optimizer, batch, recipe, alpha, folder):
