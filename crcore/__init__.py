@@ -7,13 +7,14 @@ modules follow the paper: observe, label, learn, detect, judge, show.
 from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = ["Detection", "Frame", "InputError", "detect", "init_model"]
+__all__ = ["Detection", "Frame", "InputError", "detect", "explore", "init_model"]
 
 _HOME = {
     "Detection": "crcore.detection",
     "Frame": "crcore.frame",
     "InputError": "crcore.errors",
     "detect": "crcore.detection",
+    "explore": "crcore.explorer_widgets",
     "init_model": "crcore.detection",
 }
 

@@ -1,4 +1,4 @@
-"""The ``crcore`` command: detect, label, review, simulate, inject, train, export."""
+"""The ``crcore`` command: detect, app, label, review, simulate, inject, train, export."""
 
 import argparse
 import math
@@ -35,11 +35,18 @@ def main(argv=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="crcore", description="Cosmic rays in CCD images: detect, label, review, simulate, inject, train, export."
+        prog="crcore",
+        description="Cosmic rays in CCD images: detect, app, label, review, simulate, inject, train, export.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     add_detect_options(commands.add_parser("detect", help="find cosmic rays in FITS files"))
+
+    app = commands.add_parser("app", help="tune and edit a mask in the browser; nothing leaves this machine")
+    app.add_argument("file", nargs="?", metavar="FITS", help="frame to open (default: chosen in the page)")
+    app.add_argument("--port", type=int, help="port on this machine (default: a free one)")
+    app.add_argument("--no-browser", action="store_true", help="print the address only")
+    app.set_defaults(run=_app)
 
     label = commands.add_parser("label", help="label the cosmic rays of repeated exposures (appendix A)")
     label.add_argument("paths", nargs="+", metavar="FILES|FOLDER")
@@ -104,6 +111,13 @@ def _parser():
     export.add_argument("-o", "--output", help="file (default: model.onnx in the model's folder)")
     export.set_defaults(run=_export)
     return parser
+
+
+def _app(args):
+    from crcore.app import serve
+
+    serve(args.file, port=args.port, browser=not args.no_browser)
+    return 0
 
 
 def _label(args):

@@ -28,7 +28,7 @@ __all__ = ["DOMAINS", "ScrappyByCamera", "contenders", "one_scrappy", "paper_scr
 DOMAINS = {"lco": "ground_imaging", "gemini": "ground_imaging", "hst": "HST_ACS_WFC", "spectra": "NRES"}
 
 #: what Astro-SCRAPPY is tuned over, besides ``sigclip`` and whether it is given sky and variance
-OBJLIMS, SIGFRACS = (0.5, 1.0, 2.0, 5.0, 10.0), (0.1, 0.3, 0.5)
+OBJLIMS, SIGFRACS = (0.5, 1.0, 2.0, 5.0, 10.0), (0.1, 0.3)
 
 
 def contenders(models, domain, *, sigclips, tuning=(), every=False):
@@ -45,7 +45,8 @@ def contenders(models, domain, *, sigclips, tuning=(), every=False):
     tuning : sequence of path-like, optional
         Labelled sequences, none of them a test sequence, on which Astro-SCRAPPY is tuned for each camera.
     every : bool, optional
-        Rivals at one setting and of other domains too: lacosmic, dfcosmic, deepCR's WFC3 and DECam networks, MaxiMask.
+        Rivals that are tuned, at one setting, and of other domains too: tuned Astro-SCRAPPY, lacosmic, dfcosmic,
+        deepCR's WFC3 and DECam networks, MaxiMask.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def contenders(models, domain, *, sigclips, tuning=(), every=False):
         "deepCR (released)": ReleasedDeepCR,
         "Astro-SCRAPPY": lambda: paper_scrappy(sigclips),
     }
-    if tuning:
+    if tuning and every:
         makers["Astro-SCRAPPY (tuned)"] = lambda: tuned_scrappy(tuning, sigclips)
     if every:
         makers |= {
@@ -125,7 +126,7 @@ def paper_scrappy(sigclips):
     return ScrappyByCamera(by_class, AstroScrappy(objlim=2.0, sigclips=sigclips))
 
 
-def tuned_scrappy(paths, sigclips, *, side_px=320, steps=5):
+def tuned_scrappy(paths, sigclips, *, side_px=256, steps=4):
     """Astro-SCRAPPY at its best for each camera: ``objlim``, ``sigfrac``, own or given sky and variance.
 
     The best average precision over a coarse sweep of ``sigclip`` on the middle of one exposure decides.

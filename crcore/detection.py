@@ -194,14 +194,24 @@ class NetworkDetector:
         weights = zoo.fingerprint(self.model)
         return (weights, self.threshold, self.tile_px, self._runner.device, self._runner.half) if weights else None
 
-    def __call__(self, frame):
-        """Detect cosmic rays in a `crcore.frame.Frame`."""
+    def __call__(self, frame, *, progress=None):
+        """Detect cosmic rays in a `crcore.frame.Frame`; ``progress(share)`` is called after each tile."""
         config = self.model.config
         tile = self.tile_px or tile_for(self.model, frame.shape, self._runner.free_bytes)
+        done, tiles = 0, np.prod([-(-n // (tile or n)) for n in frame.shape])
+
+        def look(part):
+            nonlocal done
+            prob = self._runner(part, census)
+            done += 1
+            if progress is not None:
+                progress(min(done / tiles, 1.0))
+            return prob
+
         prepared = prepare(frame.data, self.model.input, bad=frame.bad)
         census = peak_census(prepared) if config.census else None
         prob = map_tiles(
-            lambda part: self._runner(part, census),
+            look,
             prepared,
             tile_px=tile or max(frame.shape),
             margin_px=config.reach_px,
