@@ -41,6 +41,14 @@ _KEYS = (
 _GUARD = """
 if (!window.crcoreGuard) {
   window.crcoreGuard = true;
+  const click = HTMLInputElement.prototype.click;
+  HTMLInputElement.prototype.click = function () {  // the upload's input stands outside of the page
+    if (this.type === "file" && !this.isConnected) {
+      this.style.display = "none";
+      document.body.appendChild(this);
+    }
+    return click.call(this);
+  };
   document.addEventListener("change", function (event) {
     const input = event.target;
     if (input.type === "file" && input.files.length && input.files[0].size > LIMIT) {
@@ -223,7 +231,11 @@ class Explorer:
             box.layout.overflow, box.layout.flex = "visible", "0 0 auto"
         keys = widgets.HTML(_KEYS, layout=widgets.Layout(max_width=f"{2 * self.screen.width}px"))
         main = column([views, self.readout, self.strip, moving, tools, keeping, keys])
-        main.layout.overflow = "visible"
+        main.layout = widgets.Layout(width=f"{2 * self.screen.width + 20}px", flex="0 0 auto", overflow="visible")
+        side.layout.width = "345px"
+        for box in (moving, tools, keeping):
+            for button in (b for b in box.children if isinstance(b, widgets.Button | widgets.ToggleButton)):
+                button.layout.width = "115px"
         guard = widgets.Output(layout=widgets.Layout(display="none"))
         guard.append_display_data(Javascript(_GUARD.replace("LIMIT", str(UPLOAD_LIMIT))))
         self.page = column([files, self.message, row([main, side]), guard])

@@ -51,6 +51,12 @@ class NotebookRun:
         self._products.append({"file": f"{name}.png", "shows": shows, "data": data})
         return figure
 
+    def picture(self, make, name, *, shows, data):
+        """Keep a PNG that ``make(path)`` writes."""
+        with results.atomic(self.build.figures / f"{name}.png") as part:
+            make(part)
+        self._products.append({"file": f"{name}.png", "shows": shows, "data": data})
+
     def table(self, table, name, *, shows, data):
         """Write a `crcore.tables.Table` as CSV, Markdown and LaTeX from the same rows."""
         for suffix, text in table.renderings().items():
