@@ -609,10 +609,10 @@ class Screen:
         seen[row[ok], column[ok]] = True
         return seen
 
-    def thumbnail(self, session, x, y, *, side=64, span=32):
+    def thumbnail(self, session, x, y, limits, *, side=64, span=32):
         """A small picture around a pixel, with its flagged pixels; uint8, (side, side, 3)."""
         small = replace(self, width=side, height=side, x=x, y=y, zoom=side / span)
-        return small.overlay(session, small.image(session, self.limits(session)))
+        return small.overlay(session, small.image(session, limits))
 
 
 def _lut(name):

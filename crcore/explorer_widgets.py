@@ -488,7 +488,7 @@ class Explorer:
         self._rays = self.session.largest(THUMBNAILS)
         strip = np.full((64, 64 * THUMBNAILS, 3), 235, dtype=np.uint8)
         for k, (x, y, _) in enumerate(self._rays):
-            strip[:, 64 * k : 64 * k + 62] = self.screen.thumbnail(self.session, x, y, side=64)[:, :62]
+            strip[:, 64 * k : 64 * k + 62] = self.screen.thumbnail(self.session, x, y, self._limits, side=64)[:, :62]
         self.strip.value = _png(strip)
 
     def _numbers(self):
