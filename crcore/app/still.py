@@ -117,6 +117,8 @@ def still(file, target):
         page.find_element(By.XPATH, "//button[contains(., 'Next ray')]").click()
         wait_for(page, "probability", selector=".crcore-readout")
         box = page.find_element(By.XPATH, "//label[.='File']/following-sibling::input")
-        page.execute_script("arguments[0].value = arguments[1]", box, Path(str(file)).name)  # the folder is nobody's business
+        page.execute_script(
+            "arguments[0].value = arguments[1]", box, Path(str(file)).name
+        )  # the folder is nobody's business
         time.sleep(1.0)  # the last picture is on its way
         target.write_bytes(page.get_screenshot_as_png())
