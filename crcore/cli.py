@@ -1,4 +1,4 @@
-"""The ``crcore`` command: detect, app, label, review, simulate, inject, train, export."""
+"""The ``crcore`` command: detect, app, fetch, label, review, simulate, inject, train, export."""
 
 import argparse
 import math
@@ -36,7 +36,7 @@ def main(argv=None):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="crcore",
-        description="Cosmic rays in CCD images: detect, app, label, review, simulate, inject, train, export.",
+        description="Cosmic rays in CCD images: detect, app, fetch, label, review, simulate, inject, train, export.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -47,6 +47,15 @@ def _parser():
     app.add_argument("--port", type=int, help="port on this machine (default: a free one)")
     app.add_argument("--no-browser", action="store_true", help="print the address only")
     app.set_defaults(run=_app)
+
+    fetch = commands.add_parser("fetch", help="get the paper's data, or more, from the archives")
+    fetch.add_argument("set", choices=("lco-cr", "lco-archive", "hst", "gemini"))
+    fetch.add_argument("query", nargs="*", metavar="KEY=VALUE", help="in the archive's words, as in start=2019-01-01")
+    fetch.add_argument("-o", "--output", metavar="FOLDER", help="default: data/sets/SET")
+    fetch.add_argument("--subset", default="", choices=("test", "0m4", "1m0", "2m0"), help="of lco-cr")
+    fetch.add_argument("--limit", type=int, default=0, metavar="N", help="at most N files (lco-archive: runs)")
+    fetch.add_argument("--dry-run", action="store_true", help="say what would come, and what it would cost")
+    fetch.set_defaults(run=_fetch)
 
     label = commands.add_parser("label", help="label the cosmic rays of repeated exposures (appendix A)")
     label.add_argument("paths", nargs="+", metavar="FILES|FOLDER")
@@ -118,6 +127,28 @@ def _app(args):
 
     serve(args.file, port=args.port, browser=not args.no_browser)
     return 0
+
+
+def _fetch(args):
+    from tqdm import tqdm
+
+    from crcore.fetch import fetch_set
+
+    if args.limit < 0:
+        raise InputError(f"--limit {args.limit}: at least 1, or 0 for all")
+    report = fetch_set(
+        args.set,
+        args.query,
+        args.output,
+        limit=args.limit,
+        subset=args.subset,
+        dry_run=args.dry_run,
+        say=_tell,
+        progress=tqdm,
+    )
+    if not args.dry_run:
+        _tell(f"{len(report.fetched)} fetched, {len(report.kept)} were there, {len(report.failed)} failed")
+    return 1 if report.failed else 0
 
 
 def _label(args):
