@@ -24,6 +24,9 @@ class NetworkConfig:
         Feature normalisation (section 3.3). deepCR has ``"batch"``, or ``"none"`` as its WFC3 model.
     groups : int
         Groups of group normalisation (8 in appendix C).
+    fine : int
+        Channels of a last layer of the compact detector at full resolution, in which each pixel sees its own value and
+        its neighbours' again: whether a faint pixel belongs to the ray beside it is decided there. 0: none.
     census : bool
         The compact detector is told how wide the peaks of the whole frame are (`crcore.preprocess.peak_census`).
     """
@@ -33,6 +36,7 @@ class NetworkConfig:
     depth: int = 2
     norm: str = "group"
     groups: int = 8
+    fine: int = 0
     census: bool = False
 
     def __post_init__(self):
@@ -41,8 +45,8 @@ class NetworkConfig:
             object.__setattr__(self, "norm", "none" if self.norm == "none" else "batch")
         if self.architecture == "compact":
             object.__setattr__(self, "norm", "none")
-        elif self.census:
-            raise InputError(f"network census: only the compact detector hears it, not {self.architecture!r}")
+        elif self.census or self.fine:
+            raise InputError(f"network census, fine: only the compact detector has them, not {self.architecture!r}")
 
     @property
     def fold(self):
@@ -58,7 +62,7 @@ class NetworkConfig:
     def reach_px(self):
         """Pixels from which an output pixel can learn, in one direction, by convolution alone."""
         scales = [2**level for level in range(self.depth + 1)]
-        return self.fold * (2 * sum(scales) + 2 * sum(scales[:-1]) + sum(scales[1:]) + 1) - 1
+        return self.fold * (2 * sum(scales) + 2 * sum(scales[:-1]) + sum(scales[1:]) + 1) - 1 + bool(self.fine)
 
     @property
     def local(self):

@@ -31,7 +31,7 @@ def build(config):
     if architecture == "deepcr":
         return DeepCRUNet(width=config.width, norm=config.norm)
     if architecture == "compact":
-        return CompactUNet(width=config.width, depth=config.depth, census=config.census)
+        return CompactUNet(width=config.width, depth=config.depth, fine=config.fine, census=config.census)
     raise InputError(f"network architecture {architecture!r} is unknown: use 'cosmic-conn', 'deepcr' or 'compact'")
 
 
@@ -161,7 +161,10 @@ class _UNet(nn.Module):
 
     @property
     def _shape(self):
-        return NetworkConfig("compact" if self.fold > 1 else "cosmic-conn", depth=self.depth)
+        compact = self.fold > 1
+        return NetworkConfig(
+            "compact" if compact else "cosmic-conn", depth=self.depth, fine=self.fine if compact else 0
+        )
 
     def features(self, x, census=None):
         """All but the last convolution: (B, 1, H, W) and (B, 10) to (B, C, H, W), H and W divided by ``fold``."""
@@ -254,9 +257,27 @@ class CompactUNet(_UNet):
 
     Parameters
     ----------
-    width, depth, census
+    width, depth, fine, census
         See `NetworkConfig`.
     """
 
-    def __init__(self, width=16, depth=2, census=False):
+    def __init__(self, width=16, depth=2, fine=0, census=False):
         super().__init__(width=width, depth=depth, norm="none", groups=1, shared=False, fold=2, census=census)
+        self.fine = fine
+        if fine:
+            self.coarse = self.leave  # (B, width, H/2, W/2) to a first answer for each pixel
+            self.near = nn.Conv2d(2, fine, 3, padding=1)
+            self.leave = nn.Conv2d(1 + fine, 1, 1)
+
+    def features(self, x, census=None):
+        """All but the last convolution: (B, C, H/2, W/2), or (B, 1 + fine, H, W) with a fine layer."""
+        features = super().features(x, census)
+        if not self.fine:
+            return features
+        first = functional.pixel_shuffle(self.coarse(features), self.fold)
+        beside = torch.cat([x.to(first.dtype), first], dim=1).contiguous(memory_format=torch.channels_last)
+        return torch.cat([first, _relu(self.near(beside))], dim=1)
+
+    def logits(self, features):
+        """The last convolution: features to logits (B, 1, H, W)."""
+        return self.leave(features) if self.fine else super().logits(features)

@@ -206,6 +206,9 @@ def fresh_network(recipe, cr_share):
             elif isinstance(module, torch.nn.Linear):  # what the census says is heard little by little
                 torch.nn.init.zeros_(module.weight)
         torch.nn.init.xavier_normal_(network.leave.weight, gain=0.1)
+        if recipe.network.fine:  # begin with the first answer, and learn what to add
+            torch.nn.init.constant_(network.leave.weight[:, :1], 1.0)
+            torch.nn.init.xavier_normal_(network.coarse.weight, gain=0.1)
     if recipe.prior_bias:
         torch.nn.init.constant_(network.leave.bias, float(np.log(cr_share / (1 - cr_share))))
     return network
