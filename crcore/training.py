@@ -221,9 +221,21 @@ def _initial(recipe):
     official = recipe.init.startswith("official:")
     model = zoo.load_official(recipe.init.removeprefix("official:")) if official else zoo.load(recipe.init)
     for what, mine, its in (("network", recipe.network, model.config), ("input", recipe.input, model.input)):
-        if mine != its:
+        if mine != its and not (what == "network" and dataclasses.replace(mine, fine=0) == its):
             raise InputError(f"init: {recipe.init}: its {what} is {its}, the recipe's {mine}: give the recipe its own")
-    return model.network.train()
+    if recipe.network == model.config:
+        return model.network.train()
+    network = build(recipe.network).to(memory_format=torch.channels_last)  # a fine layer is put on what is there
+    named = {name.replace("leave.", "coarse."): tensor for name, tensor in model.network.state_dict().items()}
+    network.load_state_dict(named, strict=False)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(recipe.seed)
+        torch.nn.init.kaiming_normal_(network.near.weight, nonlinearity="relu")
+        torch.nn.init.xavier_normal_(network.leave.weight, gain=0.1)
+        network.leave.weight[:, :1] = 1.0
+        for bias in (network.near.bias, network.leave.bias):
+            bias.zero_()
+    return network.train()
 
 
 def _optimizer(network, recipe):
