@@ -12,7 +12,7 @@ import time
 import warnings
 from pathlib import Path
 
-from crcore import results
+from crcore import readers, results
 from crcore.errors import InputError
 from crcore.paths import FIGURES, NOTEBOOKS, ROOT, Build, user_data
 from crcore.profiles import load_profile
@@ -52,10 +52,15 @@ class NotebookRun:
         return figure
 
     def picture(self, make, name, *, shows, data):
-        """Keep a PNG that ``make(path)`` writes."""
-        with results.atomic(self.build.figures / f"{name}.png") as part:
-            make(part)
+        """Keep a PNG that ``make(path)`` writes; True, or False (and a line) where it cannot be made here."""
+        try:
+            with results.atomic(self.build.figures / f"{name}.png") as part:
+                make(part)
+        except InputError as error:
+            print(f"{name}: not made: {error}")
+            return False
         self._products.append({"file": f"{name}.png", "shows": shows, "data": data})
+        return True
 
     def table(self, table, name, *, shows, data):
         """Write a `crcore.tables.Table` as CSV, Markdown and LaTeX from the same rows."""
@@ -234,6 +239,8 @@ def main(argv=None):
             return execute(args.name, args.profile)
         load_profile(args.profile)
         user_data()
+        if args.command == "check" and args.profile == "paper":
+            print(*readers.report(), sep="\n")
         return finish(args.profile) if args.command == "finish" else 0
     except InputError as error:
         print(f"crcore: {error}", file=sys.stderr)

@@ -20,7 +20,10 @@ def pinned():
 
 def direct():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    extras = {
+        name: group for name, group in project["optional-dependencies"].items() if name != "maximask"
+    }  # not set up
+    lists = [project["dependencies"], *extras.values()]
     return [Requirement(text) for requirements in lists for text in requirements]
 
 

@@ -1,0 +1,287 @@
+"""Other people's labelled data in their own layouts: all become the same `crcore.labeling.Sequence`.
+
+The LCO CR dataset (`crcore.dataset.read_sequence`), deepCR's stamps (``.npz``), frames reduced by Gemini's DRAGONS, and
+HST's ``flc`` and ``flt``. ``data/README.md`` has the layouts.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+
+from crcore.dataset import read_sequence, write_sequence
+from crcore.errors import InputError
+from crcore.evaluation import TestSet
+from crcore.fits_input import BROKEN_FITS, find_fits, open_fits
+from crcore.frame import Frame
+from crcore.labeling import NO_DATA, SOURCE, Sequence
+
+__all__ = [
+    "FETCHED",
+    "Fetched",
+    "convert",
+    "fetched_sets",
+    "read_deepcr",
+    "read_dragons",
+    "read_hst",
+    "read_labelled",
+    "report",
+]
+
+#: DRAGONS marks rays with 8; anything else above 0 is not judged
+DRAGONS_RAY = 8
+#: HST marks rays with 4096 (found by comparing exposures) and 8192 (found otherwise)
+HST_RAYS = 4096 | 8192
+#: bits of HST's DQ that say nothing against a pixel: a hot pixel that is stable, a warm one
+HST_HARMLESS = 64 | 16
+
+
+def _single(frame, cr, ignore, facts=None):
+    """One exposure with its masks as a sequence."""
+    nothing = Table({"x": np.zeros(0), "y": np.zeros(0)})
+    masks = (np.asarray(m, dtype=np.uint8)[None] for m in (cr, ignore))
+    return Sequence(frame.data[None], *masks, (frame.header,), (frame.name,), nothing, facts or {})
+
+
+def read_deepcr(path):
+    """A stamp of the HST ACS/WFC set that was released with deepCR (Zhang & Bloom 2020).
+
+    One ``.npz`` with ``raw``, ``clean``, ``crmask``, ``badmask`` (256, 256), and ``exp``, ``gain``, ``sky``. Counts are
+    taken as electrons. Arrays of Python objects are refused: reading them would run their code.
+
+    Raises
+    ------
+    InputError
+        When the file is not one.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as stamp:
+            raw, crmask, badmask = (np.asarray(stamp[k]) for k in ("raw", "crmask", "badmask"))
+            scalars = {k: float(stamp[k]) for k in ("exp", "gain", "sky") if k in stamp.files}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: check the path") from None
+    except Exception as error:  # zip, pickle and array errors of many kinds
+        raise InputError(f"{path}: is no stamp of deepCR ({str(error).splitlines()[0][:100]})") from None
+    if raw.ndim != 2 or not raw.shape == crmask.shape == badmask.shape:
+        raise InputError(
+            f"{path}: raw, crmask and badmask are of {raw.shape}, {crmask.shape} and {badmask.shape} pixels"
+        )
+    header = fits.Header({"INSTRUME": "ACS/WFC", "FILTER": "F606W", "BUNIT": "electron"})
+    header["EXPTIME"], header["SKY"] = scalars.get("exp", 0.0), scalars.get("sky", 0.0)
+    bad = (badmask > 0) & (crmask == 0)
+    frame = Frame(raw.astype(np.float32), read_noise=5.0, bad=bad, header=header, name=path.name)
+    return _single(frame, (crmask > 0) & ~bad, np.where(bad, NO_DATA, 0))
+
+
+def read_dragons(path):
+    """A frame reduced by DRAGONS, one sequence for each ``SCI``: rays where ``DQ`` has 8, ignored where other bits.
+
+    Raises
+    ------
+    InputError
+        When the file has no ``SCI`` with a ``DQ`` of its shape.
+    """
+    return _by_dq(path, DRAGONS_RAY, 0, "DRAGONS frame")
+
+
+def read_hst(path):
+    """An HST ``flc`` or ``flt``, one sequence for each chip: rays where ``DQ`` has 4096 or 8192.
+
+    Only exposures whose association was drizzled have these bits set well. Other bits are ignored pixels, but for warm
+    and hot ones that are stable (16, 64).
+
+    Raises
+    ------
+    InputError
+        When the file has no ``SCI`` with a ``DQ`` of its shape.
+    """
+    return _by_dq(path, HST_RAYS, HST_HARMLESS, "HST frame")
+
+
+def _by_dq(path, rays, harmless, what):
+    path, sequences = Path(path), []
+    try:
+        with open_fits(path) as hdus:
+            for index, hdu in enumerate(hdus):
+                if hdu.name != "SCI" or np.ndim(hdu.data) != 2:
+                    continue
+                version = hdu.header.get("EXTVER", 1)
+                dq = _companion(hdus, "DQ", version, hdu.data.shape)
+                if dq is None:
+                    continue
+                sources = _companion(hdus, "OBJMASK", version, hdu.data.shape)
+                frame = _without_dq(hdus, index, path)
+                other = (dq & ~np.asarray(rays | harmless, dtype=dq.dtype)) > 0
+                ray = ((dq & np.asarray(rays, dtype=dq.dtype)) > 0) & ~other
+                ignore = np.where(other | frame.bad, NO_DATA, 0).astype(np.uint8)
+                if sources is not None:
+                    ignore[(sources > 0) & ~ray] |= SOURCE
+                sequences.append(_single(frame, ray, ignore))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: check the path") from None
+    except BROKEN_FITS as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0][:100]})") from None
+    if not sequences:
+        raise InputError(f"{path}: is no {what}: a SCI with a DQ of its shape is needed")
+    return sequences
+
+
+def _companion(hdus, name, version, shape):
+    for hdu in hdus:
+        if hdu.name == name and hdu.header.get("EXTVER", 1) == version and np.shape(hdu.data) == shape:
+            return np.asarray(hdu.data)
+    return None
+
+
+def _without_dq(hdus, index, path):
+    """The frame of one extension, its own DQ left aside: rays are no bad pixels."""
+    parts = [fits.PrimaryHDU(header=hdus[0].header), fits.ImageHDU(np.array(hdus[index].data), hdus[index].header)]
+    parts[1].name = "SCI"
+    frame = Frame.from_hdus(fits.HDUList(parts), ext=1)
+    name = path.name if sum(hdu.name == "SCI" for hdu in hdus) == 1 else f"{path.name}[{index}]"
+    header = frame.header.copy()
+    header["ORIGNAME"] = hdus[0].header.get("ORIGNAME", path.name)
+    return Frame(
+        frame.data, read_noise=frame.read_noise, saturation=frame.saturation, bad=frame.bad, header=header, name=name
+    )
+
+
+def read_labelled(path):
+    """Sequences of a labelled file in any of the layouts.
+
+    Returns
+    -------
+    list of crcore.labeling.Sequence
+
+    Raises
+    ------
+    InputError
+        When it is in none of them.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        return [read_deepcr(path)]
+    try:
+        with open_fits(path) as hdus:
+            names = [hdu.name for hdu in hdus]
+            telescope = str(hdus[0].header.get("TELESCOP", "")).upper()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: check the path") from None
+    except BROKEN_FITS as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0][:100]})") from None
+    if "IGNORE" in names or "VALID_MASK" in names:
+        return [read_sequence(path)]
+    if "DQ" in names:
+        return read_hst(path) if telescope == "HST" else read_dragons(path)
+    raise InputError(f"{path}: is in none of the known layouts: see data/README.md")
+
+
+def convert(source, folder, *, say=print):
+    """Write labelled files of any layout in that of the LCO CR dataset, as training and judging read it.
+
+    Parameters
+    ----------
+    source : path-like
+        A folder, searched with all in it.
+    folder : path-like
+        Gets ``masked_fits/*.fits``, where they are not there yet.
+    say : callable, optional
+        Told of each file that could not be read.
+
+    Returns
+    -------
+    list of pathlib.Path
+    """
+    source, written = Path(source), []
+    for path in sorted([*find_fits(source), *source.rglob("*.npz")]):
+        try:
+            sequences = read_labelled(path)
+        except InputError as error:
+            say(f"left out: {error}")
+            continue
+        for k, sequence in enumerate(sequences, 1):
+            stem = "-".join([*path.relative_to(source).parent.parts, path.name.split(".")[0]])
+            stem += "" if len(sequences) == 1 else f"-{k}"
+            target = Path(folder) / "masked_fits" / f"{stem}_1frms_masks.fits"
+            if not target.exists():
+                write_sequence(target, sequence)
+            written.append(target)
+    return written
+
+
+def report(root=Path("data") / "sets"):
+    """Lines that say which of the paper's sets are there, how to get the others, and what runs without them."""
+    lines = []
+    for known in FETCHED:
+        place = Path(root) / known.folder
+        if place.is_dir():
+            lines.append(f"{known.name}: {place}, judged by {known.notebook}")
+        else:
+            lines.append(
+                f"{known.name}: missing; get it by '{known.command}' ({known.size}); without it {known.notebook} "
+                f"has {known.otherwise}"
+            )
+    return lines
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A real set that the paper uses: how to get it, what it costs, and who judges on it.
+
+    Attributes
+    ----------
+    name, folder, command, size, notebook, otherwise : str
+        ``otherwise`` says what runs without it.
+    """
+
+    name: str
+    folder: str
+    command: str
+    size: str
+    notebook: str
+    otherwise: str
+
+
+FETCHED = (
+    Fetched("LCO CR dataset, test set", "lco-cr/test_set", "crcore fetch lco-cr --subset test", "some GB", "06_lco",
+            "simulated LCO sequences"),
+    Fetched("Gemini GMOS, reduced by DRAGONS", "gemini", "crcore fetch gemini instrument=GMOS-N",
+            "98 frames in the paper", "07_gemini", "simulated GMOS sequences"),
+    Fetched("HST ACS/WFC F606W", "hst", "crcore fetch hst filters=F606W", "0.3 GB a frame", "08_hst",
+            "simulated ACS/WFC sequences"),
+    Fetched("LCO NRES", "nres", "crcore fetch lco-archive start=2019-01-01 INSTRUME=nres01 -o data/sets/nres",
+            "0.1 GB a frame", "09_nres", "simulated echelle sequences"),
+)  # fmt: skip
+
+
+def fetched_sets(notebook, build, *, root=Path("data") / "sets", most=0, say=print):
+    """Real test sets for a notebook that were fetched, none where there are none.
+
+    Parameters
+    ----------
+    notebook : str
+        Such as "06_lco".
+    build : pathlib.Path
+        Where converted files go.
+    root : path-like, optional
+        Where `crcore.fetch` puts sets.
+    most : int, optional
+        At most so many files; 0 for all.
+    say : callable, optional
+
+    Returns
+    -------
+    list of crcore.evaluation.TestSet
+    """
+    sets = []
+    for known in FETCHED:
+        place = Path(root) / known.folder
+        if known.notebook != notebook or not place.is_dir():
+            continue
+        paths = convert(place, Path(build) / known.folder.replace("/", "-"), say=say)
+        if paths:
+            sets.append(TestSet(f"{known.name}, real", "real", tuple(paths[: most or None])))
+    return sets
