@@ -1,4 +1,4 @@
-"""The ``crcore`` command: detect, app, fetch, label, review, simulate, inject, train, export."""
+"""The ``crcore`` command: detect, app, fetch, camera, label, review, simulate, inject, train, export."""
 
 import argparse
 import math
@@ -36,7 +36,7 @@ def main(argv=None):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="crcore",
-        description="Cosmic rays in CCD images: detect, app, fetch, label, review, simulate, inject, train, export.",
+        description="Cosmic rays in CCD images: find them, look at them, label, simulate, train, judge.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -56,6 +56,18 @@ def _parser():
     fetch.add_argument("--limit", type=int, default=0, metavar="N", help="at most N files (lco-archive: runs)")
     fetch.add_argument("--dry-run", action="store_true", help="say what would come, and what it would cost")
     fetch.set_defaults(run=_fetch)
+
+    camera = commands.add_parser("camera", help="your own camera: label or inject, judge, fine-tune, report")
+    camera.add_argument("folder", metavar="FOLDER", help="frames of one camera")
+    camera.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    camera.add_argument("--kind", choices=("imaging", "spectroscopy", "gemini"), default="imaging")
+    camera.add_argument("--gain", type=float, metavar="E/ADU", help="in place of GAIN in the header")
+    camera.add_argument("--read-noise", type=float, metavar="E", help="in place of RDNOISE in the header")
+    camera.add_argument("--min-exposure", type=float, default=100.0, metavar="S", help="seconds (default: 100)")
+    camera.add_argument("--epochs", type=int, default=8, help="of 200 stamps, to fine-tune (default: 8)")
+    camera.add_argument("--all-rivals", action="store_true", help="slow ones and tuned Astro-SCRAPPY too")
+    camera.add_argument("--seed", type=int, default=1)
+    camera.set_defaults(run=_camera)
 
     label = commands.add_parser("label", help="label the cosmic rays of repeated exposures (appendix A)")
     label.add_argument("paths", nargs="+", metavar="FILES|FOLDER")
@@ -149,6 +161,21 @@ def _fetch(args):
     if not args.dry_run:
         _tell(f"{len(report.fetched)} fetched, {len(report.kept)} were there, {len(report.failed)} failed")
     return 1 if report.failed else 0
+
+
+def _camera(args):
+    from tqdm import tqdm
+
+    from crcore.own_camera import study
+
+    if args.epochs < 1:
+        raise InputError(f"--epochs {args.epochs}: at least 1 is needed")
+    study(
+        args.folder, args.output, kind=args.kind, gain=args.gain, read_noise=args.read_noise, say=_tell, progress=tqdm,
+        min_exposure_s=args.min_exposure, epochs=args.epochs, every=args.all_rivals, seed=args.seed,
+        command=args.command_line,
+    )  # fmt: skip
+    return 0
 
 
 def _label(args):

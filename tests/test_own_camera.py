@@ -1,0 +1,50 @@
+"""From a folder of frames to a report."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from crcore.cli import main
+from crcore.results import read_rows
+
+
+def frames(folder, n, *, repeated=False, shape=(128, 128)):
+    rng = np.random.default_rng(3)
+    folder.mkdir()
+    for k in range(n):
+        image = rng.normal(300, 18, shape).astype(np.float32)
+        image[rng.integers(10, 110), 20:29] += 2000
+        header = fits.Header({"GAIN": 1.0, "RDNOISE": 8.0, "EXPTIME": 300.0, "INSTRUME": "mine", "FILTER": "r"})
+        header["OBJECT"] = "field" if repeated else f"field {k}"
+        header["DATE-OBS"] = (
+            f"2026-01-{1 + k // 3:02d}T{1 + 6 * (k % 3 if not repeated else 0):02d}:{6 * (k % 3):02d}:00"
+        )
+        fits.PrimaryHDU(image, header).writeto(folder / f"f{k:02d}.fits")
+    (folder / "broken.fits").write_text("no image")
+    return folder
+
+
+def test_single_frames_get_rays_and_a_report(tmp_path, capsys):
+    source, out = frames(tmp_path / "mine", 5), tmp_path / "out"
+    assert main(["camera", str(source), "-o", str(out), "--epochs", "1"]) == 0
+    rows = {r["detector"]: r for r in read_rows(out / "scores.csv")}
+    assert {"generic", "generic, fine-tuned"} <= set(rows)
+    assert all(row["data"] == "real" for row in rows.values())
+    assert 0.3 < float(rows["generic"]["average_precision"]) <= 1
+    report = (out / "report.md").read_text()
+    assert "rays were put into 5 single frames" in report
+    assert "| generic, fine-tuned |" in report
+    assert (out / "discrepancy.png").stat().st_size > 5000
+    assert "broken.fits" in "".join(capsys.readouterr())
+    assert (out / "model" / "own_camera" / "card.md").exists()
+
+
+def test_too_few_frames_are_refused(tmp_path, capsys):
+    assert main(["camera", str(frames(tmp_path / "mine", 2)), "-o", str(tmp_path / "out")]) == 2
+    assert "4 are needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--epochs", "0"], ["--kind", "spectroscopy", "--epochs", "0"]])
+def test_wrong_use(tmp_path, options, capsys):
+    assert main(["camera", str(tmp_path), "-o", str(tmp_path / "out"), *options]) == 2
+    assert "--epochs" in capsys.readouterr().err
