@@ -120,7 +120,10 @@ def _parser():
     train = commands.add_parser("train", help="train a network; resumes when it was stopped")
     train.add_argument("recipe", metavar="RECIPE.yaml")
     train.add_argument(
-        "-d", "--data", help="folder with labelled sequences (default: those that the recipe's 'data' simulates)"
+        "-d",
+        "--data",
+        action="append",
+        help="folder with labelled sequences, several times for several (default: what the recipe's 'data' simulates)",
     )
     train.add_argument("-o", "--output", help="folder of the model (default: build/release/<name of the recipe>)")
     train.add_argument("--resume", action="store_true", help="go on where an earlier call was stopped")
@@ -303,9 +306,11 @@ def _train(args):
     if data is None:
         if not recipe.data:
             raise InputError(f"{args.recipe}: names no 'data' to simulate: give a folder with --data")
-        settings = Path(args.recipe).parent / recipe.data
-        data = release / settings.stem
-        _make_dataset(settings, data, args.workers)
+        data = []
+        for name in recipe.data.split(","):
+            settings = Path(args.recipe).parent / name.strip()
+            data.append(release / settings.stem)
+            _make_dataset(settings, data[-1], args.workers)
     model = train_model(
         recipe,
         data,

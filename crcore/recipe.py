@@ -25,7 +25,7 @@ class Recipe:
         authors' as ``official:ground_imaging``. Empty: start from random weights.
     data : str
         Settings of the simulated data (`crcore.simulate.datasets.SimulationConfig`), a file beside the recipe.
-        ``crcore train`` simulates them where no folder with data is given.
+        ``crcore train`` simulates them where no folder with data is given. Several are parted by commas.
     input : {"noise", "counts", "raw", "standard"}
         What the network sees, see `crcore.preprocess.prepare`.
     loss : {"median_bce", "bce", "dice", "focal", "tversky"}

@@ -111,7 +111,7 @@ def train_model(recipe, data, folder, *, command="", **options):
     Parameters
     ----------
     recipe : crcore.recipe.Recipe
-    data : path-like
+    data : path-like or sequence of path-like
         With ``train/`` and ``valid/`` as `crcore.simulate.datasets.simulate_dataset` writes them.
     folder : path-like
         The model's folder; its name is the model's. Checkpoints go to ``<folder>-training``.
@@ -124,8 +124,9 @@ def train_model(recipe, data, folder, *, command="", **options):
     -------
     crcore.zoo.Model, or None in a process that only helps another
     """
-    folder, data = Path(folder), Path(data)
-    training, validation = labelled_files(data, "train"), labelled_files(data, "valid")
+    folder = Path(folder)
+    data = [data] if isinstance(data, str | Path) else data
+    training, validation = ([p for d in data for p in labelled_files(d, split)] for split in ("train", "valid"))
     work = folder.with_name(folder.name + "-training")
     network, log = train(recipe, training, validation, work, **options)
     if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
