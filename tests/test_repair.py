@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from skimage import restoration
 
 import crcore.repair
 from crcore import InputError
@@ -231,11 +232,11 @@ def test_the_solver_sees_only_what_is_near_a_group(monkeypatch):
     # a slanted ray whose box is full of another detector defect: solving for all of it would take seconds
     solved = []
 
-    def counted(image, mask, solver=crcore.repair.inpaint_biharmonic):
+    def counted(image, mask, solver=restoration.inpaint_biharmonic):
         solved.append(mask.sum())
         return solver(image, mask)
 
-    monkeypatch.setattr(crcore.repair, "inpaint_biharmonic", counted)
+    monkeypatch.setattr(restoration, "inpaint_biharmonic", counted)
     mask, bad = np.eye(120, dtype=bool), np.zeros((120, 120), bool)
     bad[30:110, 2:20] = True
     made = repair(np.where(mask | bad, 6e4, plane(mask.shape)), mask, bad=bad, method="biharmonic")
