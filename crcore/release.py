@@ -92,7 +92,8 @@ def _kinds(paths):
     """How many of the sequences are simulated and real, and how they are labelled."""
     headers = [fits.getheader(path, 1) for path in paths]
     simulated = sum(bool(header.get("SIMULATE", False)) for header in headers)
-    by = "what is known" if all(header.get("LABELS") == "truth" for header in headers) else "appendix A"
+    known = sum(header.get("LABELS") == "truth" for header in headers)
+    by = {0: "appendix A", len(headers): "what is known"}.get(known, f"what is known ({known}) and by appendix A")
     return f"{simulated} of the former simulated, {len(paths) - simulated} real; labels by {by}"
 
 
