@@ -35,6 +35,7 @@ NOTEBOOKS = {
 }
 
 # what they print of seconds is of two threads with nothing beside them; the others run two at a time
+JUDGED = ("06_lco", "07_gemini", "08_hst", "09_nres")
 TIMED = ("06_lco", "09_nres", "11_generic_detector")
 
 
@@ -44,6 +45,11 @@ def user_files():
     if folder is None:
         return "none"
     return [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in find_fits(folder)]
+
+
+def fetched_files():
+    """The same of what `crcore fetch` has brought."""
+    return [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path("data/sets").rglob("*")) if p.is_file()]
 
 
 def result(name):
@@ -70,6 +76,7 @@ for notebook, (needs, settings, looks) in NOTEBOOKS.items():
         params:
             settings={k: SETTINGS[k] for k in settings},
             user=user_files() if looks else "none",
+            fetched=fetched_files() if notebook in JUDGED else "none",
             notebook=notebook,
         threads: 2 if notebook in TIMED else 1
         shell:

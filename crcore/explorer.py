@@ -24,7 +24,17 @@ from crcore.fits_input import open_fits
 from crcore.labeling import NO_DATA, Sequence
 from crcore.metrics import PixelScores
 
-__all__ = ["COLOUR_MAPS", "INTERVALS", "STRETCHES", "Edit", "Screen", "Session", "from_slider", "to_slider"]
+__all__ = [
+    "COLOUR_MAPS",
+    "INTERVALS",
+    "STRETCHES",
+    "Edit",
+    "Screen",
+    "Session",
+    "file_stem",
+    "from_slider",
+    "to_slider",
+]
 
 #: probabilities below this are never flagged
 LEAST_PROBABILITY = 1e-4
@@ -125,6 +135,17 @@ class Session:
         self._mask = np.zeros(prob.size, dtype=bool)
         self._number = np.full(prob.size, -1, dtype=np.int32)
         self._stale, self._groups = True, None
+
+    def with_second(self, second):
+        """The same session beside another detector, or beside none."""
+        self.second = second
+        self.__dict__.pop("second_mask", None)
+        return self
+
+    def take_over(self, other):
+        """Go on with the edits, dilation and smallest group of a session with another detector on the same frame."""
+        self.edits, self._undone = list(other.edits), list(other._undone)
+        self.dilate, self.min_pixels, self._stale = other.dilate, other.min_pixels, True
 
     @cached_property
     def second_mask(self):
@@ -342,18 +363,20 @@ class Session:
         if not (0 <= x < self.shape[1] and 0 <= y < self.shape[0]):
             raise InputError(f"x = {x}, y = {y}: outside of the frame")
         if kind == "remove ray":
-            candidates = self.mask
-        else:
-            least = max(0.2 * float(self.detection.prob[y, x]), LEAST_PROBABILITY)
-            candidates = (self.detection.prob > least) & ~self.detection.not_evaluated
+            pixels, groups = self._by_group()
+            here = groups[pixels == y * self.shape[1] + x]
+            if not len(here):
+                raise InputError(f"x = {x}, y = {y}: no ray is flagged here")
+            self._record(kind, (x, y), pixels[groups == here[0]])
+            return
+        least = max(0.2 * float(self.detection.prob[y, x]), LEAST_PROBABILITY)
+        candidates = (self.detection.prob > least) & ~self.detection.not_evaluated
         reach = 200
         window = tuple(slice(max(c - reach, 0), c + reach + 1) for c in (y, x))
         labels, _ = ndimage.label(candidates[window], np.ones((3, 3)))
         number = labels[y - window[0].start, x - window[1].start]
         if number == 0:
-            raise InputError(
-                f"x = {x}, y = {y}: no ray {'is flagged' if kind == 'remove ray' else 'is hinted at'} here"
-            )
+            raise InputError(f"x = {x}, y = {y}: no ray is hinted at here")
         rows, columns = np.nonzero(labels == number)
         self._record(kind, (x, y), (rows + window[0].start) * self.shape[1] + columns + window[1].start)
 
@@ -390,15 +413,17 @@ class Session:
         Raises
         ------
         InputError
-            When the path is the frame's own file.
+            When a file is there that is no saved mask, such as the frame itself.
         """
         path = Path(path)
+        if path.exists() and not _is_saved(path):
+            raise InputError(f"{path}: is there, and is no mask that the explorer saved: choose another name")
         primary = fits.PrimaryHDU()
         mask = self.mask
         cards = {
-            "CRFRAME": (self.frame.name, "what was looked at"),
+            "CRFRAME": (_ascii(self.frame.name), "what was looked at"),
             "CRMODEL": (self.detection.model, "detector"),
-            "CRSHA": (self._sha, "SHA-256 of its weights"),
+            "CRSHA": self._sha,
             "CRTHRESH": (self.threshold, "probability above which a pixel is flagged"),
             "CRDILATE": (self.dilate, "pixels by which the mask was grown"),
             "CRMINPIX": (self.min_pixels, "smaller groups were dropped"),
@@ -454,10 +479,13 @@ class Session:
                 rows, touched = Table(hdus["CREDITS"].data), np.asarray(hdus["CRTOUCH"].data["pixel"], dtype=np.int64)
                 threshold, model = float(header["CRTHRESH"]), str(header["CRMODEL"])
                 dilate, min_pixels = int(header["CRDILATE"]), int(header["CRMINPIX"])
+                name = str(header["CRFRAME"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: is no saved mask ({error}): use a file that the explorer has written") from None
         if prob.shape != frame.shape:
             raise InputError(f"{path}: is of {prob.shape} pixels, {frame.name} has {frame.shape}")
+        if name != _ascii(frame.name):
+            raise InputError(f"{path}: is the mask of {name}, not of {frame.name}")
         detection = Detection(prob, (bits & 2) > 0, threshold, model, frame=frame)
         session = cls(detection, truth=truth)
         session.set(dilate=dilate, min_pixels=min_pixels)
@@ -476,11 +504,38 @@ class Session:
         header["LABELS"] = ("hand", f"threshold {self.threshold:g} of {self.detection.model}, {len(self.edits)} edits")
         nothing = Table({"x": np.zeros(0), "y": np.zeros(0)})
         labelled = Sequence(
-            self.frame.data[None], self.mask.astype(np.uint8)[None], ignore, (header,), (self.frame.name,), nothing, {}
-        )
-        path = Path(folder) / "masked_fits" / f"{Path(self.frame.name).stem.removesuffix('.fits')}_1frms_masks.fits"
+            self.frame.data[None], self.mask.astype(np.uint8)[None], ignore, (header,), (_ascii(self.frame.name),),
+            nothing, {},
+        )  # fmt: skip
+        stem, number = file_stem(self.frame.name), 1
+        path = Path(folder) / "masked_fits" / f"{stem}_1frms_masks.fits"
+        while path.exists():  # another night's frame of that name, or an earlier mask: neither is overwritten
+            number += 1
+            path = path.with_name(f"{stem}-{number}_1frms_masks.fits")
         write_sequence(path, labelled)
         return path
+
+
+def file_stem(name):
+    """Name of a frame without its FITS endings, fit for a file: ``cube.fits[1]`` is ``cube-1``."""
+    plain = str(name).replace("[", "-").replace("]", "")
+    for ending in (".fits", ".fit", ".fts", ".fz", ".gz"):
+        plain = plain.replace(ending, "")
+    return Path(plain).name or "frame"
+
+
+def _ascii(name):
+    """As FITS headers can hold it."""
+    return str(name).encode("ascii", "backslashreplace").decode()
+
+
+def _is_saved(path):
+    """True for a file that `Session.save` has written."""
+    try:
+        with open_fits(path) as hdus:
+            return "CRTHRESH" in hdus[0].header and "CREDITED" in hdus[0].header
+    except (OSError, ValueError, InputError):
+        return False
 
 
 def _stroke(points):

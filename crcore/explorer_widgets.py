@@ -20,7 +20,16 @@ from crcore import zoo
 from crcore.contenders import DOMAINS
 from crcore.detection import Detection, NetworkDetector
 from crcore.errors import InputError
-from crcore.explorer import COLOUR_MAPS, INTERVALS, STRETCHES, Screen, Session, from_slider, to_slider
+from crcore.explorer import (
+    COLOUR_MAPS,
+    INTERVALS,
+    STRETCHES,
+    Screen,
+    Session,
+    file_stem,
+    from_slider,
+    to_slider,
+)
 from crcore.fits_input import open_fits, readable
 from crcore.frame import Frame, as_frame
 from crcore.rivals import AstroScrappy, ReleasedCosmicConn, ReleasedDeepCR
@@ -303,15 +312,16 @@ class Explorer:
         """Open a FITS file; what is wrong with it is told in the page."""
 
         def work():
-            self.path = Path(str(path)).expanduser()
-            n = planes(self.path)
+            place = Path(str(path)).expanduser()
+            n = planes(place)
+            plane = min(self.plane.value, n - 1)
+            frame = Frame.read(place) if n == 1 else read_plane(place, plane)
+            self.open_frame(frame, wait=wait, quiet=n > 1, path=place)
             self.file.value = str(path)
             self.plane_box.layout.display = "none" if n == 1 else ""
             if n > 1:
                 self.plane.max = n - 1
-                self._say(f"{self.path.name} is a cube of {n} planes: choose one. This is plane {self.plane.value}.")
-                return self.open_frame(read_plane(self.path, min(self.plane.value, n - 1)), wait=wait, quiet=True)
-            return self.open_frame(Frame.read(self.path), wait=wait)
+                self._say(f"{place.name} is a cube of {n} planes: choose one. This is plane {plane}.")
 
         return self._guarded(work)()
 
@@ -336,19 +346,18 @@ class Explorer:
                 if n > 1:
                     raise InputError(f"{path.name} is a cube of {n} planes: open it by its path, and choose one")
                 self.plane_box.layout.display = "none"
-                self.path = None
                 self.open_frame(Frame.read(path))
 
         work()
 
-    def open_frame(self, frame, *, truth=None, wait=False, quiet=False):
-        """Look at a frame."""
+    def open_frame(self, frame, *, truth=None, wait=False, quiet=False, path=None):
+        """Look at a frame, of the file ``path`` where it has one."""
         if (frame.bad | frame.saturated).all():
             raise InputError(f"{frame.name}: every pixel is bad, saturated or not a number: nothing to look at")
         self.frame, self.truth = frame, None if truth is None else np.asarray(truth, dtype=bool)
         self.screen = self.screen.fit(frame.shape)
-        self.session, self._cursor = None, None
-        self.target.value = f"{Path(frame.name).stem.removesuffix('.fits')}_mask.fits"
+        self.session, self._cursor, self.path = None, None, path
+        self.target.value = f"{file_stem(frame.name)}_mask.fits"
         if not quiet:
             self._say("")
         self._detect(wait=wait)
@@ -372,7 +381,14 @@ class Explorer:
                 self.progress.layout.visibility = "hidden"
             if frame is not self.frame:
                 return  # another file was opened meanwhile
-            self._start(Session(found, truth=self.truth, second=second))
+            before = self.session
+            if before is not None and before.detection.model == found.model:  # only the other detector has changed
+                session = before.with_second(second)
+            else:
+                session = Session(found, truth=self.truth, second=second)
+                if before is not None:  # what was done by hand is not lost
+                    session.take_over(before)
+            self._start(session)
 
     def _found(self, name, frame, begun):
         if name not in self._made:
@@ -666,7 +682,8 @@ class Explorer:
             if self.frame is None:
                 raise InputError("open the frame first, then its mask")
             path = Path(self.target.value).expanduser()
-            self._start(Session.load(path, self.frame, truth=self.truth))
+            second = None if self.session is None else self.session.second
+            self._start(Session.load(path, self.frame, truth=self.truth).with_second(second))
             self._say(f"Loaded: {path} ({int(self.session.mask.sum())} pixels, {len(self.session.edits)} edits).")
 
         work()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
+from crcore.dataset import sha256
 from crcore.errors import InputError
 from crcore.transfer import Item, Source, fetch_items, unpack
 
@@ -125,9 +126,11 @@ def fetch_set(name, query=(), folder=None, *, limit=0, subset="", dry_run=False,
             say(f"  and {len(items) - 20} more")
         return Report(items, [], [], [])
     fetched, kept, failed = fetch_items(items, folder, SETS[name], say=say, progress=progress, **options)
-    for path in fetched:
-        if path.name.endswith(_ARCHIVES):
+    for path in [*fetched, *kept]:
+        done = path.with_name(f".{path.name}.unpacked")
+        if path.name.endswith(_ARCHIVES) and not (done.exists() and done.read_text() == sha256(path)):
             say(f"{path.name}: {len(unpack(path, folder))} files unpacked")
+            done.write_text(sha256(path))  # one that was stopped on the way is unpacked again
     return Report(items, fetched, kept, failed)
 
 
@@ -231,9 +234,11 @@ def find_gemini(query, limit=0):
     found = _asked("Gemini's archive", observations.query_criteria, **criteria)
     items = []
     for row in found:
-        name, columns = str(row["filename"]), row.colnames
-        size = int(row["file_size"]) if "file_size" in columns and row["file_size"] else None
-        checksum = f"md5:{row['file_md5']}" if "file_md5" in columns and row["file_md5"] else ""
+        name, columns, kind = str(row["filename"]), row.colnames, "file"
+        if name.endswith(".bz2"):  # the archive hands it out unpacked under its plain name
+            name, kind = name.removesuffix(".bz2"), "data"
+        size = int(row[f"{kind}_size"]) if f"{kind}_size" in columns and row[f"{kind}_size"] else None
+        checksum = f"md5:{row[f'{kind}_md5']}" if f"{kind}_md5" in columns and row[f"{kind}_md5"] else ""
         items.append(Item(f"https://archive.gemini.edu/file/{quote(name)}", name, size, checksum))
     return sorted(items, key=lambda item: item.path)
 

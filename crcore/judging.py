@@ -82,6 +82,8 @@ def recall_by_kind(kept, sets):
     found, total, rays = {}, np.zeros(2, dtype=int), {}
     for path in [path for test_set in sets for path in test_set.paths]:
         sequence = read_sequence(path)
+        if len(sequence.data) < 3:
+            continue  # of one exposure nobody knows the light without its rays
         use = sequence.judged(0)
         truth = (sequence.cr[0] > 0) & use
         frames = [sequence.frame(i) for i in range(len(sequence.data))]

@@ -14,6 +14,7 @@ from astropy.table import Table
 from crcore.dataset import read_sequence, write_sequence
 from crcore.errors import InputError
 from crcore.evaluation import TestSet
+from crcore.explorer import file_stem
 from crcore.fits_input import BROKEN_FITS, find_fits, open_fits
 from crcore.frame import Frame
 from crcore.labeling import NO_DATA, SOURCE, Sequence
@@ -110,12 +111,13 @@ def _by_dq(path, rays, harmless, what):
                     continue
                 version = hdu.header.get("EXTVER", 1)
                 dq = _companion(hdus, "DQ", version, hdu.data.shape)
-                if dq is None:
+                if dq is None or dq.dtype.kind not in "iu":
                     continue
+                dq = dq.astype(np.int64)
                 sources = _companion(hdus, "OBJMASK", version, hdu.data.shape)
                 frame = _without_dq(hdus, index, path)
-                other = (dq & ~np.asarray(rays | harmless, dtype=dq.dtype)) > 0
-                ray = ((dq & np.asarray(rays, dtype=dq.dtype)) > 0) & ~other
+                other = (dq & ~(rays | harmless)) != 0
+                ray = ((dq & rays) != 0) & ~other
                 ignore = np.where(other | frame.bad, NO_DATA, 0).astype(np.uint8)
                 if sources is not None:
                     ignore[(sources > 0) & ~ray] |= SOURCE
@@ -202,14 +204,27 @@ def convert(source, folder, *, say=print):
         except InputError as error:
             say(f"left out: {error}")
             continue
+        stem = "-".join([*path.relative_to(source).parent.parts, file_stem(path.name.removesuffix(".npz"))])
         for k, sequence in enumerate(sequences, 1):
-            stem = "-".join([*path.relative_to(source).parent.parts, path.name.split(".")[0]])
-            stem += "" if len(sequences) == 1 else f"-{k}"
-            target = Path(folder) / "masked_fits" / f"{stem}_1frms_masks.fits"
-            if not target.exists():
+            name = stem if len(sequences) == 1 else f"{stem}-{k}"
+            target = Path(folder) / "masked_fits" / f"{name}_1frms_masks.fits"
+            if target in written:
+                say(f"left out: {path}: would be written as {target.name}, as another is: rename one of them")
+                continue
+            if not target.exists() or target.stat().st_mtime < path.stat().st_mtime:
                 write_sequence(target, sequence)
             written.append(target)
     return written
+
+
+def _judged(place):
+    """True where a folder holds a file in one of the layouts."""
+    for path in [*find_fits(place), *place.rglob("*.npz")][:20]:
+        try:
+            return bool(read_labelled(path))
+        except InputError:
+            continue
+    return False
 
 
 def report(root=Path("data") / "sets"):
@@ -217,8 +232,12 @@ def report(root=Path("data") / "sets"):
     lines = []
     for known in FETCHED:
         place = Path(root) / known.folder
-        if place.is_dir():
+        if place.is_dir() and _judged(place):
             lines.append(f"{known.name}: {place}, judged by {known.notebook}")
+        elif place.is_dir():
+            lines.append(
+                f"{known.name}: {place} holds no masks yet ({known.masks}); {known.notebook} has {known.otherwise}"
+            )
         else:
             lines.append(
                 f"{known.name}: missing; get it by '{known.command}' ({known.size}); without it {known.notebook} "
@@ -233,8 +252,8 @@ class Fetched:
 
     Attributes
     ----------
-    name, folder, command, size, notebook, otherwise : str
-        ``otherwise`` says what runs without it.
+    name, folder, command, size, notebook, otherwise, masks : str
+        ``otherwise`` says what runs without it, ``masks`` where they come from.
     """
 
     name: str
@@ -243,17 +262,19 @@ class Fetched:
     size: str
     notebook: str
     otherwise: str
+    masks: str = "they come with the files"
 
 
 FETCHED = (
     Fetched("LCO CR dataset, test set", "lco-cr/test_set", "crcore fetch lco-cr --subset test", "some GB", "06_lco",
             "simulated LCO sequences"),
     Fetched("Gemini GMOS, reduced by DRAGONS", "gemini", "crcore fetch gemini instrument=GMOS-N",
-            "98 frames in the paper", "07_gemini", "simulated GMOS sequences"),
+            "98 frames in the paper", "07_gemini", "simulated GMOS sequences", "reduce them with DRAGONS"),
     Fetched("HST ACS/WFC F606W", "hst", "crcore fetch hst filters=F606W", "0.3 GB a frame", "08_hst",
             "simulated ACS/WFC sequences"),
     Fetched("LCO NRES", "nres", "crcore fetch lco-archive start=2019-01-01 INSTRUME=nres01 -o data/sets/nres",
-            "0.1 GB a frame", "09_nres", "simulated echelle sequences"),
+            "0.1 GB a frame", "09_nres", "simulated echelle sequences",
+            "'crcore label data/sets/nres --kind spectroscopy -o data/sets/nres/labelled' makes them"),
 )  # fmt: skip
 
 

@@ -48,7 +48,8 @@ def _table(figures):
 def _seconds(figures):
     seconds = results.read_json(figures / "run.json")["seconds"]
     each = ", ".join(f"{name} {value:.0f} s" for name, value in sorted(seconds.items()))
-    return f"The run that made them took {sum(seconds.values()) / 60:.0f} minutes: {each}."
+    total = sum(seconds.values()) / 60
+    return f"The notebooks that made them took {total:.0f} minutes together, some of them two at a time: {each}."
 
 
 def main():

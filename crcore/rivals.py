@@ -220,6 +220,7 @@ class LaCosmic(_OneSetting):
         self._detect = _need("lacosmic", "lacosmic").remove_cosmics
         self.sigclip, self.sigfrac, self.objlim = sigclip, sigfrac, objlim
         self.name = "lacosmic"
+        logging.getLogger("lacosmic").setLevel(logging.WARNING)
         self.identity = ("lacosmic", _version("lacosmic"), sigclip, sigfrac, objlim)
 
     def __call__(self, frame):

@@ -1,12 +1,15 @@
 """Fetch many files over a network that fails: whole or named, resumed, checked, polite, never outside of a folder."""
 
+import gzip
 import hashlib
+import lzma
 import math
 import shutil
 import tarfile
 import threading
 import time
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -146,14 +149,15 @@ def fetch_items(items, folder, source, *, workers=PARALLEL, pause_s=PAUSE_S, ret
         with lock:
             manifest[item.path] = row | {"fetched": datetime.now(UTC).isoformat(timespec="seconds")}
 
-    with ThreadPoolExecutor(max(1, min(workers, 8))) as pool:
+    pool = ThreadPoolExecutor(max(1, min(workers, 8)))
+    try:
         jobs = {pool.submit(work, item): item for item in wanted}
         for n, job in enumerate(as_completed(jobs), 1):
             item = jobs[job]
             try:
                 job.result()
                 fetched.append(places[item.path])
-            except (_Failed, OSError) as error:
+            except (_Failed, OSError, ValueError) as error:
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
                 failed.append((item.path, reason))
                 say(f"{item.path}: failed: {reason}")
@@ -162,9 +166,11 @@ def fetch_items(items, folder, source, *, workers=PARALLEL, pause_s=PAUSE_S, ret
             if n % 20 == 0:
                 with lock:
                     _write_manifest(folder, manifest)
-    if bar is not None:
-        bar.close()
-    _write_manifest(folder, manifest)
+    finally:  # a call that is stopped starts no other file, and has written what it knows
+        pool.shutdown(wait=True, cancel_futures=True)
+        if bar is not None:
+            bar.close()
+        _write_manifest(folder, manifest)
     return fetched, [places[item.path] for item in kept], sorted(failed)
 
 
@@ -200,6 +206,7 @@ def _fetch(item, target, gate, retries, backoff_s, timeout_s):
             _check(item, part)
             digest = _digest(part, "sha256")
             part.replace(target)
+            part.with_suffix(".tag").unlink(missing_ok=True)
             return digest
         except _Failed as failure:
             if failure.final or attempt == retries:
@@ -216,15 +223,18 @@ def _stream(item, part, gate, timeout_s):
     import requests
     import urllib3
 
-    have = part.stat().st_size if part.exists() else 0
-    if item.size is not None and have > item.size:
-        part.unlink()
+    have, tag = part.stat().st_size if part.exists() else 0, part.with_suffix(".tag")
+    validator = tag.read_text() if tag.exists() else ""
+    if (item.size is not None and have > item.size) or not (item.checksum or validator):
+        part.unlink(missing_ok=True)  # with nothing to tell it by, what is there may be of another version
         have = 0
     if item.size is not None and 0 < have == item.size:
         return
     headers = {"User-Agent": f"crcore/{results.version()}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
+        if validator:
+            headers["If-Range"] = validator
     try:
         with gate, requests.get(item.url, stream=True, timeout=timeout_s, headers=headers) as answer:
             if answer.status_code == 416:  # nothing after what is there: whole, or another file by now
@@ -235,6 +245,10 @@ def _stream(item, part, gate, timeout_s):
             if answer.status_code >= 400:
                 raise _Failed(f"the server said {answer.status_code}", final=True)
             begun = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            strong = answer.headers.get("ETag", "")
+            validator = strong if strong and not strong.startswith("W/") else answer.headers.get("Last-Modified", "")
+            if validator:
+                tag.write_text(validator)
             with part.open("ab" if begun else "wb") as stream:
                 told = answer.headers.get("Content-Length")
                 come = 0
@@ -326,6 +340,10 @@ def unpack(archive, folder):
                 for path, member in places:
                     written.append(_copy(lambda m=member: packed.open(m), path))
             return written
+        if archive.name.endswith("gz"):  # to its end, where its checksum is
+            with gzip.open(archive) as stream:
+                while stream.read(_CHUNK):
+                    pass
         with tarfile.open(archive) as packed:
             members = [m for m in packed.getmembers() if not m.isdir()]
             for member in members:
@@ -335,7 +353,7 @@ def unpack(archive, folder):
             for path, member in places:
                 written.append(_copy(lambda m=member: packed.extractfile(m), path))
         return written
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise InputError(f"{archive}: is no whole archive ({error}): fetch it again") from None
 
 

@@ -174,6 +174,18 @@ def test_an_upload_is_looked_at_and_forgotten(page, tmp_path):
     wait_for(page, "1 rays")
 
 
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(page, tmp_path):
+    from crcore.explorer_widgets import UPLOAD_LIMIT
+
+    with (tmp_path / "large.fits").open("wb") as stream:
+        stream.truncate(UPLOAD_LIMIT + 1)  # no disk is taken
+    page.find_element(By.XPATH, "//button[contains(., 'Upload')]").click()
+    page.find_elements(By.CSS_SELECTOR, "input[type=file]")[-1].send_keys(str(tmp_path / "large.fits"))
+    wait_for(page, "too large", selector=".crcore-message")
+    button(page, "Zoom in").click()  # the page goes on
+    assert until(lambda: counts(page)[0] >= 0)
+
+
 def test_through_jupyterlab(frame_file, tmp_path):
     cell = f"from crcore import explore\nexplore({str(frame_file)!r})"
     notebook = {

@@ -205,3 +205,39 @@ def test_a_frame_without_rays_is_no_trouble():
     assert session.counts() == {"rays": 0, "pixels": 0, "fraction": 0.0}
     assert session.largest() == []
     assert Screen(width=40, height=40).fit((30, 30)).image(session).shape == (40, 40, 3)
+
+
+def test_a_frame_is_never_overwritten_and_no_name_is_too_strange(tmp_path):
+    session = made()
+    fits.PrimaryHDU(session.frame.data).writeto(tmp_path / "frame.fits")
+    with pytest.raises(InputError, match="no mask that the explorer saved"):
+        session.save(tmp_path / "frame.fits")
+    strange = Session(Detection(session.detection.prob, session.detection.not_evaluated, 0.5, "made",
+                                frame=Frame(session.frame.data, read_noise=5.0, name="fráme.fits[2]")))  # fmt: skip
+    for _ in range(2):
+        strange.save(tmp_path / "mask.fits")
+    assert Session.load(tmp_path / "mask.fits", strange.frame).mask.sum() == strange.mask.sum()
+    with pytest.raises(InputError, match="is the mask of"):
+        Session.load(tmp_path / "mask.fits", session.frame)
+    one, two = strange.save_training(tmp_path), strange.save_training(tmp_path)
+    assert one != two
+    assert one.name.startswith("fráme-2_")
+
+
+def test_a_long_track_goes_whole():
+    prob = np.zeros((40, 700), dtype=np.float32)
+    prob[20, 20:660] = 0.9
+    frame = Frame(np.full(prob.shape, 300.0, dtype=np.float32))
+    session = Session(Detection(prob, np.zeros(prob.shape, bool), 0.5, "track", frame=frame))
+    session.whole_ray("remove ray", 25, 20)
+    assert not session.mask.any()
+
+
+def test_edits_outlive_another_model():
+    session, other = made(seed=1), made(seed=2)
+    session.brush("paint", [(5, 5)], 1)
+    session.set(dilate=1)
+    other.take_over(session)
+    assert other.mask[5, 5]
+    assert other.dilate == 1
+    assert other.undo()

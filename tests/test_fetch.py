@@ -126,10 +126,12 @@ def test_hst_products_of_one_kind_once_each(monkeypatch):
 
 
 def test_gemini_files_have_size_and_checksum(monkeypatch):
-    table = Table({"filename": ["N1.fits.bz2"], "file_size": [5], "file_md5": ["ab"]})
+    table = Table(
+        {"filename": ["N1.fits.bz2"], "file_size": [5], "file_md5": ["ab"], "data_size": [9], "data_md5": ["cd"]}
+    )
     fake(monkeypatch, "astroquery.gemini", Observations=SimpleNamespace(query_criteria=lambda **_: table))
     (item,) = fetch.find_gemini({"instrument": "GMOS-S"})
-    assert (item.url, item.size, item.checksum) == ("https://archive.gemini.edu/file/N1.fits.bz2", 5, "md5:ab")
+    assert (item.url, item.size, item.checksum) == ("https://archive.gemini.edu/file/N1.fits", 9, "md5:cd")
 
 
 def test_an_archive_that_does_not_answer_is_one_line(monkeypatch):

@@ -129,3 +129,25 @@ def test_sets_that_are_there_are_judged_and_others_are_not(tmp_path):
     (found,) = readers.fetched_sets("07_gemini", tmp_path / "build", root=tmp_path / "sets")
     assert (found.name, found.data, len(found.paths)) == ("Gemini GMOS, reduced by DRAGONS, real", "real", 1)
     assert readers.fetched_sets("08_hst", tmp_path / "build", root=tmp_path / "sets") == []
+
+
+def test_two_files_that_would_have_one_name_are_both_told(tmp_path):
+    source = tmp_path / "in"
+    (source / "a").mkdir(parents=True)
+    deepcr(source / "stamp.1.npz")
+    deepcr(source / "stamp.2.npz")
+    dragons(source / "a" / "b.fits")
+    dragons(source / "a-b.fits")
+    lines = []
+    written = readers.convert(source, tmp_path / "out", say=lines.append)
+    assert len(written) == len(set(written)) == 3
+    assert len(lines) == 1
+    assert "rename" in lines[0]
+
+
+def test_a_folder_without_masks_is_not_called_judged(tmp_path):
+    (tmp_path / "gemini").mkdir()
+    fits.PrimaryHDU(image()).writeto(tmp_path / "gemini" / "raw.fits")
+    assert any("no masks yet (reduce them with DRAGONS)" in line for line in readers.report(tmp_path))
+    dragons(tmp_path / "gemini" / "reduced.fits")
+    assert any("judged by 07_gemini" in line for line in readers.report(tmp_path))

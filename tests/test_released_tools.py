@@ -21,4 +21,4 @@ def test_what_the_released_package_does_is_shown():
     frame = Frame(image, read_noise=5.0)
     assert released_tools.unlooked(frame).startswith(f"{111 * 125 - 96 * 112} of")
     assert "pixels change side" in released_tools.side_changes(frame, 64)
-    assert released_tools.printed_snippet()
+    assert released_tools.printed_snippet().startswith("TypeError")

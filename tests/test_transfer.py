@@ -210,3 +210,32 @@ def test_what_is_no_archive_is_explained(tmp_path):
     (tmp_path / "a.tar.gz").write_bytes(b"no archive")
     with pytest.raises(InputError, match="no whole archive"):
         unpack(tmp_path / "a.tar.gz", tmp_path)
+
+
+def test_a_file_that_nothing_tells_by_is_begun_anew(server, tmp_path):
+    unknown = item(server, "good", 4, known=False)
+    part = tmp_path / "sub" / f".{unknown.path.split('/')[1]}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"of another version")
+    (path,), _, _ = fetch_items([unknown], tmp_path, SOURCE, **QUICK)
+    assert path.read_bytes() == content(4)
+
+
+def test_a_call_that_is_stopped_starts_no_other_file_and_keeps_its_manifest(server, tmp_path):
+    def stop(line):
+        raise KeyboardInterrupt
+
+    items = [item(server, "good", 1), item(server, "gone", 2), *(item(server, "good", k) for k in range(3, 60))]
+    with pytest.raises(KeyboardInterrupt):
+        fetch_items(items, tmp_path, SOURCE, **QUICK | {"say": stop, "pause_s": 0.02}, workers=1)
+    assert len(Naughty.seen) < 40
+    assert len(read_rows(tmp_path / "manifest.csv")) >= 1
+
+
+def test_a_damaged_archive_is_explained(tmp_path):
+    tar(tmp_path / "a.tar.gz", *((f"f{k}", "file") for k in range(200)))
+    raw = bytearray((tmp_path / "a.tar.gz").read_bytes())
+    raw[len(raw) // 2 : len(raw) // 2 + 20] = bytes(20)
+    (tmp_path / "a.tar.gz").write_bytes(raw)
+    with pytest.raises(InputError, match="no whole archive"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")

@@ -2,6 +2,10 @@
 
 import importlib.util
 import os
+import secrets
+import socket
+import threading
+import webbrowser
 from pathlib import Path
 
 from crcore.errors import InputError
@@ -13,12 +17,11 @@ NOTEBOOK = Path(__file__).parent / "explorer.ipynb"
 MESSAGE_BYTES = 450_000_000
 
 
-def arguments(*, port=None, browser=True):
-    """Voilà's command line: this machine only, no source shown, no tracebacks told to the page."""
+def arguments(token, *, port=None):
+    """Voilà's command line: this machine and this token only, no source shown, no tracebacks told to the page."""
     argv = [str(NOTEBOOK), "--Voila.ip=127.0.0.1", "--strip_sources=True", "--VoilaConfiguration.show_tracebacks=False"]
-    if port is not None:
-        argv.append(f"--port={port}")
-    return argv if browser else [*argv, "--no-browser"]
+    argv += ["--no-browser", f"--Voila.token={token}"]
+    return argv if port is None else [*argv, f"--port={port}"]
 
 
 def serve(file=None, *, port=None, browser=True):
@@ -31,7 +34,8 @@ def serve(file=None, *, port=None, browser=True):
     port : int, optional
         A free one by default.
     browser : bool, optional
-        Open the page in the browser.
+        Open the page in the browser, else print its address only. The address has a token without which the page
+        answers nobody: others on this machine, or a page of the web, could else open and write files through it.
 
     Raises
     ------
@@ -50,5 +54,15 @@ def serve(file=None, *, port=None, browser=True):
         os.environ["CRCORE_APP_FILE"] = str(file)
     from voila.app import Voila
 
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+    token = os.environ.pop("CRCORE_APP_TOKEN", "") or secrets.token_urlsafe(24)
+    os.environ["CRCORE_APP_CWD"] = str(Path.cwd())  # names typed in the page are meant from here
+    address = f"http://127.0.0.1:{port}/?token={token}"
+    print(f"crcore: {address}", flush=True)
+    if browser:
+        threading.Timer(2.0, webbrowser.open, [address]).start()
     limits = {"websocket_max_message_size": MESSAGE_BYTES}
-    Voila.launch_instance(argv=arguments(port=port, browser=browser), tornado_settings=limits)
+    Voila.launch_instance(argv=arguments(token, port=port), tornado_settings=limits)

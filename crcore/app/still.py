@@ -3,12 +3,12 @@
 import contextlib
 import importlib.util
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 from crcore.errors import InputError
@@ -29,13 +29,13 @@ def served(file, *, seconds=90):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "crcore", "app", str(file), "--port", str(port), "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}/"
+    token = secrets.token_urlsafe(24)
+    environment = os.environ | {"CRCORE_APP_TOKEN": token}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    address = f"http://127.0.0.1:{port}/?token={token}"
     try:
         deadline = time.monotonic() + seconds
         while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}voila/static/voila.js", timeout=2):
-                break
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
             time.sleep(0.3)
@@ -107,16 +107,14 @@ def still(file, target):
     InputError
         When no browser is there, or the page does not come up.
     """
-    from selenium.webdriver.common.by import By
-
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with headless() as page, served(file) as address:
         page.get(address)
         wait_for(page, "rays")
-        page.find_element(By.XPATH, "//button[contains(., 'Next ray')]").click()
+        page.find_element("xpath", "//button[contains(., 'Next ray')]").click()
         wait_for(page, "probability", selector=".crcore-readout")
-        box = page.find_element(By.XPATH, "//label[.='File']/following-sibling::input")
+        box = page.find_element("xpath", "//label[.='File']/following-sibling::input")
         page.execute_script(
             "arguments[0].value = arguments[1]", box, Path(str(file)).name
         )  # the folder is nobody's business
