@@ -16,7 +16,7 @@ def committed(path):
 
 
 def test_the_readmes_numbers_are_those_of_the_committed_figures(tmp_path):
-    for name in ("table2_lco.csv", "run.json"):
+    for name in ("table2.csv", "run.json"):
         (tmp_path / name).write_text(committed(f"figures/{name}"))
     text = committed("README.md")
     assert filled(text, tmp_path) == text
