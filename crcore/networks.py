@@ -270,14 +270,17 @@ class CompactUNet(_UNet):
             self.leave = nn.Conv2d(1 + fine, 1, 1)
 
     def features(self, x, census=None):
-        """All but the last convolution: (B, C, H/2, W/2), or (B, 1 + fine, H, W) with a fine layer."""
+        """All but the last sum: (B, C, H/2, W/2), or, with a fine layer, a first answer and what it adds (B, 2, H, W)."""
         features = super().features(x, census)
         if not self.fine:
             return features
         first = functional.pixel_shuffle(self.coarse(features), self.fold)
         beside = torch.cat([x.to(first.dtype), first], dim=1).contiguous(memory_format=torch.channels_last)
-        return torch.cat([first, _relu(self.near(beside))], dim=1)
+        added = functional.conv2d(_relu(self.near(beside)), self.leave.weight[:, 1:])
+        return torch.cat([first, added], dim=1)
 
     def logits(self, features):
         """The last convolution: features to logits (B, 1, H, W)."""
-        return self.leave(features) if self.fine else super().logits(features)
+        if not self.fine:
+            return super().logits(features)
+        return functional.conv2d(features[:, :1], self.leave.weight[:, :1], self.leave.bias) + features[:, 1:]
