@@ -270,7 +270,7 @@ class CompactUNet(_UNet):
             self.leave = nn.Conv2d(1 + fine, 1, 1)
 
     def features(self, x, census=None):
-        """All but the last sum: (B, C, H/2, W/2), or, with a fine layer, a first answer and what it adds (B, 2, H, W)."""
+        """All but the last sum: (B, C, H/2, W/2); with a fine layer a first answer and what it adds, (B, 2, H, W)."""
         features = super().features(x, census)
         if not self.fine:
             return features
