@@ -68,12 +68,67 @@ def frame_file(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def page(frame_file):
+@contextlib.contextmanager
+def lab(frame_file):
+    """The same in JupyterLab: a notebook whose one cell is run by the keyboard."""
+    folder = frame_file.parent / "lab"
+    folder.mkdir(exist_ok=True)
+    cell = f"from crcore import explore\nexplore({str(frame_file)!r})"
+    notebook = {
+        "cells": [
+            {"cell_type": "code", "execution_count": None, "id": "a", "metadata": {}, "outputs": [], "source": cell}
+        ],
+        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    (folder / "one.ipynb").write_text(json.dumps(notebook))
+    port = 8931
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}", "--ip=127.0.0.1"]
+    command += ["--allow-root", "--IdentityProvider.token=test", f"--ServerApp.root_dir={folder}"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def answers():
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        return False
+
+    try:
+        with headless(width=1800, height=1500) as page:
+            assert until(answers, 60)
+            page.get(f"http://127.0.0.1:{port}/lab/tree/one.ipynb?token=test&reset")
+            assert until(lambda: page.find_elements(By.CSS_SELECTOR, ".jp-CodeCell .cm-content"), 60)
+            time.sleep(2)  # the kernel comes up
+            for dialog in page.find_elements(By.CSS_SELECTOR, ".jp-Dialog button.jp-mod-accept"):
+                dialog.click()
+            page.find_element(By.CSS_SELECTOR, ".jp-CodeCell .cm-content").click()
+            ActionChains(page).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+            wait_for(page, "rays")
+            yield page
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@contextlib.contextmanager
+def voila(frame_file):
     with headless() as page, served(frame_file) as address:
         page.get(address)
         wait_for(page, "rays")
         yield page
+
+
+@pytest.fixture(scope="module", params=[voila, lab], ids=["voila", "jupyterlab"])
+def page(frame_file, request):
+    with request.param(frame_file) as page:
+        yield page
+
+
+@pytest.fixture
+def in_voila(page):
+    """For what does not depend on who shows the page."""
+    if "/lab" in page.current_url:
+        pytest.skip("looked at through Voilà")
 
 
 def test_the_threshold_changes_counts_and_pixels(page):
@@ -127,6 +182,7 @@ def test_paint_undo_save_and_find_the_same_mask(page, frame_file):
     assert until(lambda: counts(page) == painted)
 
 
+@pytest.mark.usefixtures("in_voila")
 def test_the_keyboard_zooms_and_undoes(page):
     view = page.find_element(By.CSS_SELECTOR, "img.crcore-image")
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", view)
@@ -137,6 +193,7 @@ def test_the_keyboard_zooms_and_undoes(page):
         assert until(lambda before=before: picture(page, "crcore-image") != before), key
 
 
+@pytest.mark.usefixtures("in_voila")
 @pytest.mark.parametrize("what", ["text", "nan", "missing"])
 def test_a_bad_file_is_told_in_the_page_which_goes_on(page, tmp_path, what):
     path = tmp_path / f"{what}.fits"
@@ -153,6 +210,7 @@ def test_a_bad_file_is_told_in_the_page_which_goes_on(page, tmp_path, what):
     assert counts(page) == before
 
 
+@pytest.mark.usefixtures("in_voila")
 def test_a_cube_asks_for_its_plane(page, tmp_path):
     rng = np.random.default_rng(1)
     fits.PrimaryHDU(rng.normal(300, 18, (3, 64, 64)).astype(np.float32)).writeto(tmp_path / "cube.fits")
@@ -164,6 +222,7 @@ def test_a_cube_asks_for_its_plane(page, tmp_path):
     assert field(page, "Plane").is_displayed()
 
 
+@pytest.mark.usefixtures("in_voila")
 def test_an_upload_is_looked_at_and_forgotten(page, tmp_path):
     rng = np.random.default_rng(2)
     image = rng.normal(300, 18, (96, 128)).astype(np.float32)
@@ -174,6 +233,7 @@ def test_an_upload_is_looked_at_and_forgotten(page, tmp_path):
     wait_for(page, "1 rays")
 
 
+@pytest.mark.usefixtures("in_voila")
 def test_a_file_that_is_too_large_is_refused_before_it_is_sent(page, tmp_path):
     from crcore.explorer_widgets import UPLOAD_LIMIT
 
@@ -184,46 +244,3 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_sent(page, tmp_path):
     wait_for(page, "too large", selector=".crcore-message")
     button(page, "Zoom in").click()  # the page goes on
     assert until(lambda: counts(page)[0] >= 0)
-
-
-def test_through_jupyterlab(frame_file, tmp_path):
-    cell = f"from crcore import explore\nexplore({str(frame_file)!r})"
-    notebook = {
-        "cells": [
-            {"cell_type": "code", "execution_count": None, "id": "a", "metadata": {}, "outputs": [], "source": cell}
-        ],
-        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }  # fmt: skip
-    (tmp_path / "one.ipynb").write_text(json.dumps(notebook))
-    port = 8931
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}", "--ip=127.0.0.1"]
-    command += ["--allow-root", "--IdentityProvider.token=test", f"--ServerApp.root_dir={tmp_path}"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with headless(width=1700) as page:
-            address = f"http://127.0.0.1:{port}/lab/tree/one.ipynb?token=test&reset"
-
-            def answers():
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    return True
-                return False
-
-            assert until(answers, 60)
-            page.get(address)
-            assert until(lambda: page.find_elements(By.CSS_SELECTOR, ".jp-CodeCell .cm-content"), 60)
-            time.sleep(2)  # the kernel comes up
-            for dialog in page.find_elements(By.CSS_SELECTOR, ".jp-Dialog button.jp-mod-accept"):
-                dialog.click()
-            page.find_element(By.CSS_SELECTOR, ".jp-CodeCell .cm-content").click()
-            ActionChains(page).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
-            wait_for(page, "rays")
-            before = counts(page)
-            slider = page.find_element(By.XPATH, HANDLE)
-            page.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
-            slider.send_keys(*[Keys.ARROW_LEFT] * 80)
-            assert until(lambda: counts(page)[1] > before[1])
-    finally:
-        server.terminate()
-        server.wait(30)
