@@ -27,6 +27,8 @@ __all__ = ["study"]
 #: sequences that are enough for labels of one's own: training, validation and test need one each
 LEAST_SEQUENCES = 3
 LEAST_FRAMES = 4
+#: below the output: training, validation and test; made anew by each call, so nobody else's files may stand there
+PARTED = "own_camera_data"
 
 
 def study(source, folder, *, kind="imaging", gain=None, read_noise=None, min_exposure_s=100.0, epochs=8, stamps=200,
@@ -41,7 +43,7 @@ def study(source, folder, *, kind="imaging", gain=None, read_noise=None, min_exp
     source : path-like
         Folder of frames.
     folder : path-like
-        Gets ``data``, ``model``, ``scores.csv``, ``report.md`` and a picture of where detectors differ.
+        Gets ``own_camera_data``, ``model``, ``scores.csv``, ``report.md`` and a picture of where detectors differ.
     kind : {"imaging", "spectroscopy", "gemini"}, optional
         See `crcore.labeling.KINDS`.
     gain, read_noise, min_exposure_s : optional
@@ -69,7 +71,7 @@ def study(source, folder, *, kind="imaging", gain=None, read_noise=None, min_exp
         For too few frames, or none that can be read.
     """
     source, folder, rng = Path(source), Path(folder), np.random.default_rng(seed)
-    shutil.rmtree(folder / "data", ignore_errors=True)  # an earlier call may have parted the frames otherwise
+    shutil.rmtree(folder / PARTED, ignore_errors=True)  # an earlier call may have parted the frames otherwise
     generic, frames = NetworkDetector("generic"), []
     options = {"gain": gain, "read_noise": read_noise}
     how = _labelled(source, folder, KINDS[kind], min_exposure_s, options, say)
@@ -78,20 +80,20 @@ def study(source, folder, *, kind="imaging", gain=None, read_noise=None, min_exp
     domain = {"spectroscopy": "spectra", "gemini": "gemini"}.get(kind, "lco")
     ours = ["generic", "NRES" if kind == "spectroscopy" else "ground_imaging"]
     detectors, missing = contenders(ours, domain, sigclips=sweep(6), every=every,
-                                    tuning=labelled_files(folder / "data", "train")[:1])  # fmt: skip
+                                    tuning=labelled_files(folder / PARTED, "train")[:1])  # fmt: skip
     for name, reason in missing.items():
         say(f"{name}: not there: {reason}")
     for k, frame in enumerate(frames):  # what any of them finds beforehand counts for none
-        path = folder / "data" / "test" / "masked_fits" / f"injected-test-{k:03d}_1frms_masks.fits"
+        path = folder / PARTED / "test" / "masked_fits" / f"injected-test-{k:03d}_1frms_masks.fits"
         write_sequence(path, inject(frame, rng, detector=_Any(detectors), kind=_rays(kind)))
-    test = tuple(labelled_files(folder / "data" / "test"))
+    test = tuple(labelled_files(folder / PARTED / "test"))
     sets = [TestSet("this camera, real", "real", test)]
     recipe = Recipe(
         network=generic.model.config, init="generic", input=generic.model.input, loss="bce", use_ignore=True,
         source_weight=1.0 if how.startswith("rays were put") else 0.0, stamp_px=64, batch=8, epochs=epochs,
         samples_per_epoch=stamps, lr=2e-4, schedule="cosine", validate_every=max(epochs // 4, 1), seed=seed,
     )  # fmt: skip
-    model = train_model(recipe, folder / "data", folder / "model" / "own_camera", command=command, resume=None)
+    model = train_model(recipe, folder / PARTED, folder / "model" / "own_camera", command=command, resume=None)
     detectors["generic, fine-tuned"] = NetworkDetector(replace(model, name="generic, fine-tuned"))
     masks = {}
     rows, _ = evaluation.evaluate(detectors, sets, keep=masks, rng=np.random.default_rng(seed), progress=progress)
@@ -135,10 +137,13 @@ def _labelled(source, folder, config, min_exposure_s, options, say):
         return None
     for k, path in enumerate(sorted(files)):
         split = ("test", "train", "train", "valid")[k % 4] if len(files) > 3 else ("test", "train", "valid")[k]
-        target = folder / "data" / split / "masked_fits" / path.name
+        target = folder / PARTED / split / "masked_fits" / path.name
         with results.atomic(target) as part:
             shutil.copyfile(path, part)
-    return f"{len(files)} sequences were labelled from their repeated exposures (appendix A)"
+    return (
+        f"{len(files)} sequences were labelled from their repeated exposures (appendix A); those of one field may "
+        "stand on both sides of training and test"
+    )
 
 
 def _injected(source, folder, kind, detector, rng, options, say):
@@ -154,7 +159,7 @@ def _injected(source, folder, kind, detector, rng, options, say):
     if len(frames) < LEAST_FRAMES:
         raise InputError(f"{source}: {len(frames)} frames can be read: {LEAST_FRAMES} are needed")
     n_test = max(1, len(frames) // 4)
-    inject_dataset(frames[n_test:], folder / "data", rng, detector=detector, kind=kind)
+    inject_dataset(frames[n_test:], folder / PARTED, rng, detector=detector, kind=kind)
     how = (
         f"rays were put into {len(frames)} single frames: labels are what is known, sources count, and what any of the "
         "detectors found before does not"

@@ -1,10 +1,10 @@
 """From a folder of frames to a report."""
 
 import numpy as np
-import pytest
 from astropy.io import fits
 
 from crcore.cli import main
+from crcore.own_camera import PARTED
 from crcore.results import read_rows
 
 
@@ -44,7 +44,18 @@ def test_too_few_frames_are_refused(tmp_path, capsys):
     assert "4 are needed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [["--epochs", "0"], ["--kind", "spectroscopy", "--epochs", "0"]])
-def test_wrong_use(tmp_path, options, capsys):
-    assert main(["camera", str(tmp_path), "-o", str(tmp_path / "out"), *options]) == 2
+def test_wrong_use(tmp_path, capsys):
+    assert main(["camera", str(tmp_path), "-o", str(tmp_path / "out"), "--epochs", "0"]) == 2
     assert "--epochs" in capsys.readouterr().err
+
+
+def test_a_second_call_parts_anew_and_leaves_other_files_alone(tmp_path):
+    source, out = frames(tmp_path / "mine", 5), tmp_path / "out"
+    (out / "data").mkdir(parents=True)
+    (out / "data" / "mine.txt").write_text("not yours")
+    for _ in range(2):
+        assert main(["camera", str(source), "-o", str(out), "--epochs", "1"]) == 0
+        (out / PARTED / "train" / "masked_fits" / "old.fits").write_text("of an earlier call")
+    assert main(["camera", str(source), "-o", str(out), "--epochs", "1"]) == 0
+    assert not list(out.rglob("old.fits"))
+    assert (out / "data" / "mine.txt").exists()
