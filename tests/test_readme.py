@@ -9,9 +9,11 @@ from crcore.readme import filled
 
 def committed(path):
     """A file as it was committed: a run of one's own changes figures/, and may."""
+    inside = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, check=False)
+    if inside.returncode:
+        pytest.skip("no git checkout: committed numbers cannot be compared")
     run = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if run.returncode:
-        pytest.skip(f"no git checkout with {path}: committed numbers cannot be compared")
+    assert run.returncode == 0, f"{path} is not committed"
     return run.stdout
 
 
