@@ -125,9 +125,9 @@ def evaluate(detectors, sets, *, progress=None, keep=None, cache=None, rng=None)
     scores = {}
     jobs = [(s, path) for s in sets for path in s.paths]
     for test_set, path in progress(jobs) if progress else jobs:
-        sequence = None
+        sequence, content = None, None if cache is None else sha256(path)
         for name, detector in detectors.items():
-            file = None if cache is None else _cached(Path(cache), name, detector, path)
+            file = None if cache is None else _cached(Path(cache), name, detector, content)
             judged = None if file is None else _read_judged(file)
             if judged is None:
                 sequence = sequence or read_sequence(path)
@@ -216,12 +216,12 @@ def _judge(detector, sequence):
     return judged
 
 
-def _cached(folder, name, detector, path):
-    """Where the scores of a detector on a file are kept, or None where the detector cannot be told from others."""
+def _cached(folder, name, detector, content):
+    """Where a detector's scores on a file of some content are kept; None where it cannot be told from others."""
     identity = getattr(detector, "identity", None)
     if identity is None:
         return None
-    key = repr((name, identity, sha256(path), results.code_hash(*_CODE)))
+    key = repr((name, identity, content, results.code_hash(*_CODE)))
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 
 
@@ -382,7 +382,8 @@ def discrepancy_panels(kept, sets, *, size=48):
             wrong = sum(((mask != truth) & use).astype(np.float32) for mask in masks.values())
             side = min(size, *truth.shape)
             density = ndimage.uniform_filter(wrong, side, mode="constant") * side**2
-            y, x = np.unravel_index(np.argmax(density), density.shape)
+            most = np.argwhere(density > density.max() - 0.5)  # many windows hold them all: the one in their middle
+            y, x = most[np.argmin(np.sum((most - most.mean(axis=0)) ** 2, axis=1))]
             if best is None or density[y, x] > best[0]:
                 top = int(np.clip(y - side // 2, 0, truth.shape[0] - side))
                 left = int(np.clip(x - side // 2, 0, truth.shape[1] - side))

@@ -79,8 +79,7 @@ class PixelScores:
         """Put together what `sparse` gave of one or more frames."""
         scores = cls()
         for bins, *counts in parts:
-            for kind, count in enumerate(counts):
-                np.add.at(scores._counts[kind], bins, count)
+            scores._counts[:, bins] += counts  # each bin stands in a part once
         return scores
 
     @property
