@@ -12,9 +12,9 @@ import psutil
 from astropy.io import fits
 from selenium.webdriver.common.by import By
 
-from crcore.app.still import headless, served, wait_for
-from crcore.explorer import from_slider
-from crcore.explorer_widgets import Explorer
+from crcore.explorer.page import Explorer
+from crcore.explorer.session import from_slider
+from crcore.explorer.still import headless, served, wait_for
 
 MOVES = 50
 #: press a key on the slider, and wait until the mask's picture is another and has been decoded

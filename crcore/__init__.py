@@ -14,7 +14,7 @@ _HOME = {
     "Frame": "crcore.frame",
     "InputError": "crcore.errors",
     "detect": "crcore.detection",
-    "explore": "crcore.explorer_widgets",
+    "explore": "crcore.explorer.page",
     "init_model": "crcore.detection",
 }
 

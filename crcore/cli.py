@@ -138,7 +138,7 @@ def _parser():
 
 
 def _app(args):
-    from crcore.app import serve
+    from crcore.explorer.app import serve
 
     serve(args.file, port=args.port, browser=not args.no_browser)
     return 0

@@ -82,21 +82,14 @@ def expand(patterns):
     return list(found)
 
 
-def _stem(path):
-    """File name without its FITS endings: ``name`` for ``name.fits``, ``name.fits.fz``, ``name.fits.gz``."""
-    name = path.name
-    for suffix in (".fz", ".gz", ".fits", ".fit", ".fts"):
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-    return name
-
-
 def _target_names(paths, ending):
     """One file name for each path, different for different paths."""
-    stems = [_stem(p) for p in paths]
+    from crcore.fits_input import fits_stem
+
+    stems = [fits_stem(p.name) for p in paths]
     if len(set(stems)) < len(stems):  # say where each is from
         root = Path(os.path.commonpath([p.absolute().parent for p in paths]))
-        stems = ["-".join([*p.absolute().parent.relative_to(root).parts, _stem(p)]) for p in paths]
+        stems = ["-".join([*p.absolute().parent.relative_to(root).parts, fits_stem(p.name)]) for p in paths]
     twice = {p for p, stem in zip(paths, stems, strict=True) if stems.count(stem) > 1}
     if twice:
         raise InputError(f"{', '.join(sorted(map(str, twice)))}: would be written under one name: give one of them")

@@ -7,9 +7,9 @@ import numpy as np
 
 from crcore.dataset import read_sequence
 from crcore.detection import NetworkDetector
-from crcore.errors import InputError
 from crcore.evaluation import camera_of
 from crcore.metrics import PixelScores
+from crcore.optional import available
 from crcore.rivals import (
     DEFAULT_SIGCLIP,
     AstroScrappy,
@@ -55,10 +55,8 @@ def contenders(models, domain, *, sigclips, tuning=(), every=False):
     missing : dict
         Name to the reason why a rival is not there.
     """
-    detectors, missing = {}, {}
-    for model in models:
-        detector = NetworkDetector(model)
-        detectors[detector.name] = detector
+    ours = [NetworkDetector(model) for model in models]
+    detectors = {detector.name: detector for detector in ours}
     makers = {
         "Cosmic-CoNN (released)": lambda: ReleasedCosmicConn(DOMAINS[domain]),
         "deepCR (released)": ReleasedDeepCR,
@@ -74,20 +72,13 @@ def contenders(models, domain, *, sigclips, tuning=(), every=False):
             "lacosmic": LaCosmic,
             "dfcosmic": DfCosmic,
         }
-    for name, make in makers.items():
-        try:
-            detectors[name] = make()
-        except InputError as error:
-            missing[name] = str(error)
-    return detectors, missing
+    rivals, missing = available(makers)
+    return detectors | rivals, missing
 
 
 def one_scrappy():
     """Astro-SCRAPPY at its default ``sigclip`` alone, as a user runs it; empty where it is missing."""
-    try:
-        return {"Astro-SCRAPPY": AstroScrappy(sigclips=(DEFAULT_SIGCLIP,))}
-    except InputError:
-        return {}
+    return available({"Astro-SCRAPPY": lambda: AstroScrappy(sigclips=(DEFAULT_SIGCLIP,))})[0]
 
 
 class ScrappyByCamera:

@@ -25,6 +25,7 @@ __all__ = [
     "open_cached",
     "read_sequence",
     "sha256",
+    "single_sequence",
     "summarise",
     "summarise_files",
     "write_frame",
@@ -98,6 +99,25 @@ def write_sequence(path, sequence):
             hdus.append(hdu)
     with results.atomic(path) as part:
         fits.HDUList(hdus).writeto(part, overwrite=True, output_verify="silentfix")
+
+
+def single_sequence(frame, cr, ignore, *, header=None, name=None, facts=None, truth=None):
+    """One exposure with its masks, (H, W) each, as a `crcore.labeling.Sequence` without a catalogue.
+
+    Parameters
+    ----------
+    frame : crcore.frame.Frame
+    cr, ignore : numpy.ndarray, shape (H, W)
+    header, name : optional
+        In place of the frame's own.
+    facts : dict, optional
+    truth : numpy.ndarray, shape (H, W), optional
+    """
+    masks = (np.asarray(mask, dtype=np.uint8)[None] for mask in (cr, ignore))
+    header, name = header or frame.header, name or frame.name
+    nothing = Table({"x": np.zeros(0), "y": np.zeros(0)})
+    known = None if truth is None else truth[None]
+    return Sequence(frame.data[None], *masks, (header,), (name,), nothing, facts or {}, known)
 
 
 def read_sequence(path):

@@ -4,7 +4,6 @@ Queries go to the archives by the libraries made for them (``pooch`` for Zenodo,
 for LCO, by its public interface; files come by `crcore.transfer`. Nothing here asks for, or keeps, a password.
 """
 
-import importlib
 import itertools
 import warnings
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from crcore.dataset import sha256
 from crcore.errors import InputError
+from crcore.optional import need
 from crcore.transfer import Item, Source, fetch_items, unpack
 
 __all__ = ["SETS", "Report", "fetch_set", "find_gemini", "find_hst", "find_lco_archive", "find_lco_cr", "pick_runs"]
@@ -109,7 +109,7 @@ def fetch_set(name, query=(), folder=None, *, limit=0, subset="", dry_run=False,
     else:
         if subset:
             raise InputError(f"{name}: --subset is for lco-cr: use a query")
-        items = {"lco-archive": find_lco_archive, "hst": find_hst, "gemini": find_gemini}[name](words, limit)
+        items = find_gemini(words) if name == "gemini" else _BY_LIMIT[name](words, limit)
     if limit and name != "lco-archive":
         items = items[:limit]
     if not items:
@@ -144,15 +144,6 @@ def _words(query):
     return words
 
 
-def _need(module, package):
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(f"{package} is not installed ({error}): pip install 'crcore[fetch]'") from None
-
-
 def _asked(what, function, *args, **options):
     """What a library answers; what goes wrong on the way is one line."""
     try:
@@ -174,7 +165,7 @@ def find_lco_cr(subset=""):
     """
     if subset not in ("", "test", "0m4", "1m0", "2m0"):
         raise InputError(f"subset {subset!r} is unknown: use test, 0m4, 1m0 or 2m0")
-    downloaders = _need("pooch.downloaders", "pooch")
+    downloaders = need("pooch.downloaders", "pooch", "fetch")
     repository = _asked("Zenodo", downloaders.doi_to_repository, ZENODO_DOI)
     files = _asked("Zenodo", lambda: repository.api_response["files"])
     files = list(files.values()) if isinstance(files, dict) else files
@@ -202,7 +193,7 @@ def find_hst(query, limit=0):
     limit : int, optional
         At most so many observations are looked into; 0 for all.
     """
-    observations = _need("astroquery.mast", "astroquery").Observations
+    observations = need("astroquery.mast", "astroquery", "fetch").Observations
     query = dict(query)
     product = query.pop("product", "flc").upper()
     criteria = {"obs_collection": "HST", "instrument_name": "ACS/WFC", "dataRights": "PUBLIC"} | query
@@ -219,17 +210,15 @@ def find_hst(query, limit=0):
     return [items[name] for name in sorted(items)]
 
 
-def find_gemini(query, limit=0):
+def find_gemini(query):
     """Frames of the Gemini archive.
 
     Parameters
     ----------
     query : dict
         Criteria of `astroquery.gemini.Observations.query_criteria`, such as ``instrument=GMOS-N``.
-    limit : int, optional
-        Not used: files are cut by the caller.
     """
-    observations = _need("astroquery.gemini", "astroquery").Observations
+    observations = need("astroquery.gemini", "astroquery", "fetch").Observations
     criteria = {"observation_class": "science", "observation_type": "OBJECT", "instrument": "GMOS-N"} | dict(query)
     found = _asked("Gemini's archive", observations.query_criteria, **criteria)
     items = []
@@ -332,3 +321,7 @@ def pick_runs(rows, limit=0, *, min_exposure_s=100.0):
     turns = itertools.zip_longest(*(bins[place] for place in sorted(bins)))
     runs = [run for turn in turns for run in turn if run is not None]
     return runs[: limit or None]
+
+
+#: archives that are asked for no more than is wanted
+_BY_LIMIT = {"lco-archive": find_lco_archive, "hst": find_hst}

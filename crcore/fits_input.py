@@ -20,6 +20,7 @@ __all__ = [
     "FITS_SUFFIXES",
     "extensions_named",
     "find_fits",
+    "fits_stem",
     "frame_parts",
     "image_index",
     "mask_indices",
@@ -100,6 +101,19 @@ def find_fits(folder):
         for p in folder.rglob("*")
         if p.is_file() and p.name.lower().endswith(FITS_SUFFIXES) and not p.name.startswith(".")
     )
+
+
+def fits_stem(name):
+    """File name without its FITS endings, as new names are made of it.
+
+    >>> [fits_stem(n) for n in ("a.fits", "a.b.fits.fz", "a.FIT.gz", "cube.fits[1]")]
+    ['a', 'a.b', 'a', 'cube-1']
+    """
+    name, bracket, rest = str(name).partition("[")  # a plane or extension of the file
+    for suffix in (".fz", ".gz", ".fits", ".fit", ".fts"):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return f"{name}-{rest.rstrip(']')}" if bracket else name
 
 
 def science_extensions(path, *, every=False):

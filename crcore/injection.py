@@ -4,17 +4,17 @@ No repeated exposures are needed. What the frames hold of real rays is found by 
 that nothing teaches a network that a real ray is none.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
 from scipy import ndimage
 
-from crcore.dataset import write_sequence
+from crcore.dataset import single_sequence, write_sequence
 from crcore.errors import InputError
 from crcore.frame import Frame
 from crcore.instruments import Camera
-from crcore.labeling import NO_DATA, SOURCE, UNDECIDED, Sequence
+from crcore.labeling import NO_DATA, SOURCE, UNDECIDED
 from crcore.preprocess import sky_and_noise
 from crcore.simulate.observe import ray_truth
 from crcore.simulate.rays import rays_in_exposure
@@ -78,8 +78,8 @@ def inject(frame, rng, *, detector, kind="imaging", footprints=None, one_in=ONE_
             header[key] = float(value)
     cr = ((truth == 1) & ~own).astype(np.uint8)
     facts = {"cr_pixels": [int(cr.sum())], "lost_to_sources": [0]}
-    catalog = Table({"x": np.zeros(0), "y": np.zeros(0)})
-    return Sequence(data[None], cr[None], ignore[None], (header,), (frame.name,), catalog, facts, truth[None])
+    made = replace(frame, data=data)
+    return single_sequence(made, cr, ignore, header=header, facts=facts, truth=truth)
 
 
 def inject_dataset(frames, folder, rng, *, detector, times=4, valid=0.25, **options):

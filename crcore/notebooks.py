@@ -12,7 +12,7 @@ import time
 import warnings
 from pathlib import Path
 
-from crcore import readers, results
+from crcore import results
 from crcore.errors import InputError
 from crcore.paths import FIGURES, NOTEBOOKS, ROOT, Build, user_data
 from crcore.profiles import load_profile
@@ -240,7 +240,9 @@ def main(argv=None):
         load_profile(args.profile)
         user_data()
         if args.command == "check" and args.profile == "paper":
-            print(*readers.report(), sep="\n")
+            from crcore import fetched  # with it come detectors, which no other call should wait for
+
+            print(*fetched.report(), sep="\n")
         return finish(args.profile) if args.command == "finish" else 0
     except InputError as error:
         print(f"crcore: {error}", file=sys.stderr)

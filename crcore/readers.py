@@ -4,32 +4,19 @@ The LCO CR dataset (`crcore.dataset.read_sequence`), deepCR's stamps (``.npz``),
 HST's ``flc`` and ``flt``. ``data/README.md`` has the layouts.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import Table
 
-from crcore.dataset import read_sequence, write_sequence
+from crcore.dataset import read_sequence, single_sequence, write_sequence
 from crcore.errors import InputError
-from crcore.evaluation import TestSet
-from crcore.explorer import file_stem
-from crcore.fits_input import BROKEN_FITS, find_fits, open_fits
+from crcore.fits_input import find_fits, fits_stem, open_fits, readable
 from crcore.frame import Frame
-from crcore.labeling import NO_DATA, SOURCE, Sequence
+from crcore.labeling import NO_DATA, SOURCE
 
-__all__ = [
-    "FETCHED",
-    "Fetched",
-    "convert",
-    "fetched_sets",
-    "read_deepcr",
-    "read_dragons",
-    "read_hst",
-    "read_labelled",
-    "report",
-]
+__all__ = ["convert", "read_deepcr", "read_dragons", "read_hst", "read_labelled"]
 
 #: DRAGONS marks rays with 8; anything else above 0 is not judged
 DRAGONS_RAY = 8
@@ -37,13 +24,6 @@ DRAGONS_RAY = 8
 HST_RAYS = 4096 | 8192
 #: bits of HST's DQ that say nothing against a pixel: a hot pixel that is stable, a warm one
 HST_HARMLESS = 64 | 16
-
-
-def _single(frame, cr, ignore, facts=None):
-    """One exposure with its masks as a sequence."""
-    nothing = Table({"x": np.zeros(0), "y": np.zeros(0)})
-    masks = (np.asarray(m, dtype=np.uint8)[None] for m in (cr, ignore))
-    return Sequence(frame.data[None], *masks, (frame.header,), (frame.name,), nothing, facts or {})
 
 
 def read_deepcr(path):
@@ -74,7 +54,7 @@ def read_deepcr(path):
     header["EXPTIME"], header["SKY"] = scalars.get("exp", 0.0), scalars.get("sky", 0.0)
     bad = (badmask > 0) & (crmask == 0)
     frame = Frame(raw.astype(np.float32), read_noise=5.0, bad=bad, header=header, name=path.name)
-    return _single(frame, (crmask > 0) & ~bad, np.where(bad, NO_DATA, 0))
+    return single_sequence(frame, (crmask > 0) & ~bad, np.where(bad, NO_DATA, 0))
 
 
 def read_dragons(path):
@@ -104,28 +84,23 @@ def read_hst(path):
 
 def _by_dq(path, rays, harmless, what):
     path, sequences = Path(path), []
-    try:
-        with open_fits(path) as hdus:
-            for index, hdu in enumerate(hdus):
-                if hdu.name != "SCI" or np.ndim(hdu.data) != 2:
-                    continue
-                version = hdu.header.get("EXTVER", 1)
-                dq = _companion(hdus, "DQ", version, hdu.data.shape)
-                if dq is None or dq.dtype.kind not in "iu":
-                    continue
-                dq = dq.astype(np.int64)
-                sources = _companion(hdus, "OBJMASK", version, hdu.data.shape)
-                frame = _without_dq(hdus, index, path)
-                other = (dq & ~(rays | harmless)) != 0
-                ray = ((dq & rays) != 0) & ~other
-                ignore = np.where(other | frame.bad, NO_DATA, 0).astype(np.uint8)
-                if sources is not None:
-                    ignore[(sources > 0) & ~ray] |= SOURCE
-                sequences.append(_single(frame, ray, ignore))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: check the path") from None
-    except BROKEN_FITS as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0][:100]})") from None
+    with readable(path), open_fits(path) as hdus:
+        for index, hdu in enumerate(hdus):
+            if hdu.name != "SCI" or np.ndim(hdu.data) != 2:
+                continue
+            version = hdu.header.get("EXTVER", 1)
+            dq = _companion(hdus, "DQ", version, hdu.data.shape)
+            if dq is None or dq.dtype.kind not in "iu":
+                continue
+            dq = dq.astype(np.int64)
+            sources = _companion(hdus, "OBJMASK", version, hdu.data.shape)
+            frame = _without_dq(hdus, index, path)
+            other = (dq & ~(rays | harmless)) != 0
+            ray = ((dq & rays) != 0) & ~other
+            ignore = np.where(other | frame.bad, NO_DATA, 0).astype(np.uint8)
+            if sources is not None:
+                ignore[(sources > 0) & ~ray] |= SOURCE
+            sequences.append(single_sequence(frame, ray, ignore))
     if not sequences:
         raise InputError(f"{path}: is no {what}: a SCI with a DQ of its shape is needed")
     return sequences
@@ -146,9 +121,7 @@ def _without_dq(hdus, index, path):
     name = path.name if sum(hdu.name == "SCI" for hdu in hdus) == 1 else f"{path.name}[{index}]"
     header = frame.header.copy()
     header["ORIGNAME"] = hdus[0].header.get("ORIGNAME", path.name)
-    return Frame(
-        frame.data, read_noise=frame.read_noise, saturation=frame.saturation, bad=frame.bad, header=header, name=name
-    )
+    return replace(frame, header=header, name=name)
 
 
 def read_labelled(path):
@@ -166,14 +139,9 @@ def read_labelled(path):
     path = Path(path)
     if path.suffix == ".npz":
         return [read_deepcr(path)]
-    try:
-        with open_fits(path) as hdus:
-            names = [hdu.name for hdu in hdus]
-            telescope = str(hdus[0].header.get("TELESCOP", "")).upper()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: check the path") from None
-    except BROKEN_FITS as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0][:100]})") from None
+    with readable(path), open_fits(path) as hdus:
+        names = [hdu.name for hdu in hdus]
+        telescope = str(hdus[0].header.get("TELESCOP", "")).upper()
     if "IGNORE" in names or "VALID_MASK" in names:
         return [read_sequence(path)]
     if "DQ" in names:
@@ -204,7 +172,7 @@ def convert(source, folder, *, say=print):
         except InputError as error:
             say(f"left out: {error}")
             continue
-        stem = "-".join([*path.relative_to(source).parent.parts, file_stem(path.name.removesuffix(".npz"))])
+        stem = "-".join([*path.relative_to(source).parent.parts, fits_stem(path.name.removesuffix(".npz"))])
         for k, sequence in enumerate(sequences, 1):
             name = stem if len(sequences) == 1 else f"{stem}-{k}"
             target = Path(folder) / "masked_fits" / f"{name}_1frms_masks.fits"
@@ -215,94 +183,3 @@ def convert(source, folder, *, say=print):
                 write_sequence(target, sequence)
             written.append(target)
     return written
-
-
-def _judged(place):
-    """True where a folder holds a file in one of the layouts."""
-    for path in [*find_fits(place), *place.rglob("*.npz")][:20]:
-        try:
-            return bool(read_labelled(path))
-        except InputError:
-            continue
-    return False
-
-
-def report(root=Path("data") / "sets"):
-    """Lines that say which of the paper's sets are there, how to get the others, and what runs without them."""
-    lines = []
-    for known in FETCHED:
-        place = Path(root) / known.folder
-        if place.is_dir() and _judged(place):
-            lines.append(f"{known.name}: {place}, judged by {known.notebook}")
-        elif place.is_dir():
-            lines.append(
-                f"{known.name}: {place} holds no masks yet ({known.masks}); {known.notebook} has {known.otherwise}"
-            )
-        else:
-            lines.append(
-                f"{known.name}: missing; get it by '{known.command}' ({known.size}); without it {known.notebook} "
-                f"has {known.otherwise}"
-            )
-    return lines
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A real set that the paper uses: how to get it, what it costs, and who judges on it.
-
-    Attributes
-    ----------
-    name, folder, command, size, notebook, otherwise, masks : str
-        ``otherwise`` says what runs without it, ``masks`` where they come from.
-    """
-
-    name: str
-    folder: str
-    command: str
-    size: str
-    notebook: str
-    otherwise: str
-    masks: str = "they come with the files"
-
-
-FETCHED = (
-    Fetched("LCO CR dataset, test set", "lco-cr/test_set", "crcore fetch lco-cr --subset test", "some GB", "06_lco",
-            "simulated LCO sequences"),
-    Fetched("Gemini GMOS, reduced by DRAGONS", "gemini", "crcore fetch gemini instrument=GMOS-N",
-            "98 frames in the paper", "07_gemini", "simulated GMOS sequences", "reduce them with DRAGONS"),
-    Fetched("HST ACS/WFC F606W", "hst", "crcore fetch hst filters=F606W", "0.3 GB a frame", "08_hst",
-            "simulated ACS/WFC sequences"),
-    Fetched("LCO NRES", "nres", "crcore fetch lco-archive start=2019-01-01 INSTRUME=nres01 -o data/sets/nres",
-            "0.1 GB a frame", "09_nres", "simulated echelle sequences",
-            "'crcore label data/sets/nres --kind spectroscopy -o data/sets/nres/labelled' makes them"),
-)  # fmt: skip
-
-
-def fetched_sets(notebook, build, *, root=Path("data") / "sets", most=0, say=print):
-    """Real test sets for a notebook that were fetched, none where there are none.
-
-    Parameters
-    ----------
-    notebook : str
-        Such as "06_lco".
-    build : pathlib.Path
-        Where converted files go.
-    root : path-like, optional
-        Where `crcore.fetch` puts sets.
-    most : int, optional
-        At most so many files; 0 for all.
-    say : callable, optional
-
-    Returns
-    -------
-    list of crcore.evaluation.TestSet
-    """
-    sets = []
-    for known in FETCHED:
-        place = Path(root) / known.folder
-        if known.notebook != notebook or not place.is_dir():
-            continue
-        paths = convert(place, Path(build) / known.folder.replace("/", "-"), say=say)
-        if paths:
-            sets.append(TestSet(f"{known.name}, real", "real", tuple(paths[: most or None])))
-    return sets

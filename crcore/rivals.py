@@ -5,7 +5,6 @@ them is copied. One that is not installed raises `InputError` with the command t
 """
 
 import contextlib
-import importlib
 import importlib.metadata
 import logging
 import os
@@ -17,7 +16,7 @@ import numpy as np
 from astropy.io import fits
 
 from crcore.detection import Detection
-from crcore.errors import InputError
+from crcore.optional import available, need
 from crcore.preprocess import sky_and_noise
 
 __all__ = [
@@ -38,15 +37,6 @@ DEFAULT_SIGCLIP = 4.5  # Astro-SCRAPPY's own
 def sweep(steps):
     """``sigclip`` from 1 to 20 (section 4.1) in equal ratios, with the default among them."""
     return tuple(sorted({*np.round(np.geomspace(1, 20, steps), 3).tolist(), DEFAULT_SIGCLIP}))
-
-
-def _need(module, package, extra="rivals"):
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(f"{package} is not installed ({error}): pip install 'crcore[{extra}]'") from None
 
 
 def _version(package):
@@ -80,7 +70,7 @@ class AstroScrappy:
     """
 
     def __init__(self, *, objlim=2.0, sigfrac=0.1, sigclips=None, background=False):
-        self._detect = _need("astroscrappy", "Astro-SCRAPPY").detect_cosmics
+        self._detect = need("astroscrappy", "Astro-SCRAPPY", "rivals").detect_cosmics
         self.objlim, self.sigfrac, self.sigclips = objlim, sigfrac, tuple(sigclips or sweep(10))
         self.background = background
         self.name = "Astro-SCRAPPY"
@@ -129,7 +119,7 @@ class ReleasedCosmicConn:
     """
 
     def __init__(self, model="ground_imaging"):
-        package = _need("cosmic_conn", "cosmic-conn")
+        package = need("cosmic_conn", "cosmic-conn", "rivals")
         level = logging.getLogger().level
         with warnings.catch_warnings(), open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
             warnings.simplefilter("ignore")
@@ -159,7 +149,7 @@ class ReleasedDeepCR:
     def __init__(self, mask="ACS-WFC"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._model = _need("deepCR", "deepCR").deepCR(mask=mask, device="CPU")
+            self._model = need("deepCR", "deepCR", "rivals").deepCR(mask=mask, device="CPU")
         self.name = f"deepCR {mask} (released)"
         self.identity = ("deepCR", _version("deepCR"), mask)
 
@@ -176,8 +166,8 @@ class MaxiMask:
     """
 
     def __init__(self):
-        self._package = _need("maximask_and_maxitrack.maximask.maximask", "MaxiMask", extra="maximask")
-        tensorflow = _need("tensorflow", "TensorFlow", extra="maximask")
+        self._package = need("maximask_and_maxitrack.maximask.maximask", "MaxiMask", "maximask")
+        tensorflow = need("tensorflow", "TensorFlow", "maximask")
         folder = Path(self._package.__file__).parent / "model"
         self._network = tensorflow.saved_model.load(str(folder))
         self.name = "MaxiMask (released)"
@@ -217,7 +207,7 @@ class LaCosmic(_OneSetting):
     """
 
     def __init__(self, *, sigclip=DEFAULT_SIGCLIP, sigfrac=0.3, objlim=5.0):
-        self._detect = _need("lacosmic", "lacosmic").remove_cosmics
+        self._detect = need("lacosmic", "lacosmic", "rivals").remove_cosmics
         self.sigclip, self.sigfrac, self.objlim = sigclip, sigfrac, objlim
         self.name = "lacosmic"
         logging.getLogger("lacosmic").setLevel(logging.WARNING)
@@ -242,7 +232,7 @@ class DfCosmic(_OneSetting):
     """L.A.Cosmic on PyTorch as in the package ``dfcosmic`` (GPL-3), at its default limits with four passes."""
 
     def __init__(self, *, sigclip=DEFAULT_SIGCLIP, sigfrac=0.5, objlim=1.0):
-        self._detect = _need("dfcosmic", "dfcosmic").lacosmic
+        self._detect = need("dfcosmic", "dfcosmic", "rivals").lacosmic
         self.sigclip, self.sigfrac, self.objlim = sigclip, sigfrac, objlim
         self.name = "dfcosmic"
         self.identity = ("dfcosmic", _version("dfcosmic"), sigclip, sigfrac, objlim)
@@ -271,16 +261,12 @@ def default_rivals():
     missing : dict
         Name to the reason why a rival is not there.
     """
-    detectors, missing = {}, {}
-    for name, make in (
-        ("Astro-SCRAPPY", lambda: AstroScrappy(sigclips=(DEFAULT_SIGCLIP,))),
-        ("lacosmic", LaCosmic),
-        ("dfcosmic", DfCosmic),
-        ("deepCR (released)", ReleasedDeepCR),
-        ("Cosmic-CoNN (released)", ReleasedCosmicConn),
-    ):
-        try:
-            detectors[name] = make()
-        except InputError as error:
-            missing[name] = str(error)
-    return detectors, missing
+    return available(
+        {
+            "Astro-SCRAPPY": lambda: AstroScrappy(sigclips=(DEFAULT_SIGCLIP,)),
+            "lacosmic": LaCosmic,
+            "dfcosmic": DfCosmic,
+            "deepCR (released)": ReleasedDeepCR,
+            "Cosmic-CoNN (released)": ReleasedCosmicConn,
+        }
+    )

@@ -10,7 +10,9 @@ from scipy import ndimage
 from crcore.dataset import read_sequence
 from crcore.detection import Detection
 from crcore.errors import InputError
-from crcore.explorer import Screen, Session, from_slider, to_slider
+from crcore.explorer.saved import load_mask, save_mask, save_training
+from crcore.explorer.screen import Screen
+from crcore.explorer.session import Session, from_slider, to_slider
 from crcore.frame import Frame
 
 
@@ -113,7 +115,7 @@ def test_a_saved_mask_is_found_again(tmp_path):
     session.brush("paint", [(40, 40), (50, 44)], 1)
     session.brush("erase", [(2, 2)], 3)
     path = tmp_path / "mask.fits"
-    session.save(path)
+    save_mask(session, path)
     with fits.open(path) as hdus:
         assert hdus[0].header["CRTHRESH"] == 0.33
         assert hdus[0].header["CREDITED"] == 2
@@ -121,7 +123,7 @@ def test_a_saved_mask_is_found_again(tmp_path):
         np.testing.assert_array_equal((hdus["CRMASK"].data & 1) > 0, session.mask)
         np.testing.assert_array_equal((hdus["CRMASK"].data & 2) > 0, session.detection.not_evaluated)
         assert [row["kind"] for row in hdus["CREDITS"].data] == ["paint", "erase"]
-    again = Session.load(path, session.frame)
+    again = load_mask(path, session.frame)
     np.testing.assert_array_equal(again.mask, session.mask)
     again.undo()
     again.undo()
@@ -134,16 +136,16 @@ def test_a_file_that_is_no_saved_mask_is_explained(tmp_path):
     session = made()
     fits.PrimaryHDU(session.frame.data).writeto(tmp_path / "other.fits")
     with pytest.raises(InputError, match="no saved mask"):
-        Session.load(tmp_path / "other.fits", session.frame)
-    session.save(tmp_path / "mask.fits")
+        load_mask(tmp_path / "other.fits", session.frame)
+    save_mask(session, tmp_path / "mask.fits")
     with pytest.raises(InputError, match="60, 80"):
-        Session.load(tmp_path / "mask.fits", made((20, 20)).frame)
+        load_mask(tmp_path / "mask.fits", made((20, 20)).frame)
 
 
 def test_an_edited_mask_is_a_training_example(tmp_path):
     session = made(silent=True)
     session.brush("paint", [(40, 40)], 1)
-    sequence = read_sequence(session.save_training(tmp_path))
+    sequence = read_sequence(save_training(session, tmp_path))
     np.testing.assert_array_equal(sequence.cr[0] > 0, session.mask)
     np.testing.assert_array_equal(sequence.ignore[0] > 0, session.detection.not_evaluated)
     assert sequence.headers[0]["LABELS"] == "hand"
@@ -211,15 +213,15 @@ def test_a_frame_is_never_overwritten_and_no_name_is_too_strange(tmp_path):
     session = made()
     fits.PrimaryHDU(session.frame.data).writeto(tmp_path / "frame.fits")
     with pytest.raises(InputError, match="no mask that the explorer saved"):
-        session.save(tmp_path / "frame.fits")
+        save_mask(session, tmp_path / "frame.fits")
     strange = Session(Detection(session.detection.prob, session.detection.not_evaluated, 0.5, "made",
                                 frame=Frame(session.frame.data, read_noise=5.0, name="fráme.fits[2]")))  # fmt: skip
     for _ in range(2):
-        strange.save(tmp_path / "mask.fits")
-    assert Session.load(tmp_path / "mask.fits", strange.frame).mask.sum() == strange.mask.sum()
+        save_mask(strange, tmp_path / "mask.fits")
+    assert load_mask(tmp_path / "mask.fits", strange.frame).mask.sum() == strange.mask.sum()
     with pytest.raises(InputError, match="is the mask of"):
-        Session.load(tmp_path / "mask.fits", session.frame)
-    one, two = strange.save_training(tmp_path), strange.save_training(tmp_path)
+        load_mask(tmp_path / "mask.fits", session.frame)
+    one, two = save_training(strange, tmp_path), save_training(strange, tmp_path)
     assert one != two
     assert one.name.startswith("fráme-2_")
 

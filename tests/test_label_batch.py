@@ -5,7 +5,7 @@ from conftest import RAY, READ_NOISE, SHAPE, SMALL, exposure, exposures, sky_hea
 
 from crcore import label_batch as module
 from crcore import results
-from crcore.dataset import assign_splits, read_sequence, sha256
+from crcore.dataset import read_sequence, sha256
 from crcore.errors import InputError
 from crcore.label_batch import MANIFEST, label_batch
 from crcore.label_files import label_files
@@ -257,46 +257,6 @@ def test_two_processes_write_the_same_files_as_one(tmp_path):
     assert any("failed: 20190326-4-0.fits: no RDNOISE" in line for line in lines)
     columns = [c for c in MANIFEST if c != "seconds"]
     assert [[r[c] for c in columns] for r in shared] == [[r[c] for c in columns] for r in alone]
-
-
-def split_rows(nights, runs_a_night, files_a_run=2):
-    return [
-        {"site": "cpt", "camera": "fa16", "night": f"2019{n:04}", "run": f"{n}-{r}"}
-        for n in range(nights)
-        for r in range(runs_a_night)
-        for _ in range(files_a_run)
-    ]
-
-
-def shares(rows):
-    return {s: sum(r["split"] == s for r in rows) / len(rows) for s in ("train", "valid", "test")}
-
-
-@pytest.mark.parametrize(("nights", "runs", "by"), [(40, 3, "night"), (3, 2, "night"), (2, 30, "run"), (1, 8, "run")])
-def test_splits_part_neither_a_night_nor_a_run(nights, runs, by):
-    rows = split_rows(nights, runs)
-    assign_splits(rows)
-    assert {r["split_by"] for r in rows} == {by}
-    for group in {r[by] for r in rows}:
-        assert len({r["split"] for r in rows if r[by] == group}) == 1
-    assert set(shares(rows)) == {r["split"] for r in rows}
-
-
-def test_splits_have_the_shares_of_the_paper_and_do_not_depend_on_the_order():
-    rows = split_rows(100, 2)
-    assign_splits(rows)
-    assert shares(rows)["test"] == pytest.approx(0.20, abs=0.02)
-    assert shares(rows)["valid"] == pytest.approx(0.16, abs=0.02)
-    again = split_rows(100, 2)[::-1]
-    assign_splits(again)
-    assert [r["split"] for r in again[::-1]] == [r["split"] for r in rows]
-
-
-@pytest.mark.parametrize("runs", [1, 2])
-def test_too_few_runs_are_all_for_training(runs):
-    rows = split_rows(1, runs)
-    assign_splits(rows)
-    assert {r["split"] for r in rows} == {"train"}
 
 
 def written(folder, images, **cards):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from crcore import readers
+from crcore import fetched, readers
 from crcore.dataset import read_sequence
 from crcore.errors import InputError
 from crcore.labeling import NO_DATA, SOURCE
@@ -122,15 +122,6 @@ def test_converted_files_are_those_of_the_published_layout(tmp_path):
     assert readers.read_labelled(written[0])[0].cr.sum() == read_sequence(written[0]).cr.sum()
 
 
-def test_sets_that_are_there_are_judged_and_others_are_not(tmp_path):
-    assert readers.fetched_sets("07_gemini", tmp_path / "build", root=tmp_path / "sets") == []
-    (tmp_path / "sets" / "gemini").mkdir(parents=True)
-    dragons(tmp_path / "sets" / "gemini" / "g.fits")
-    (found,) = readers.fetched_sets("07_gemini", tmp_path / "build", root=tmp_path / "sets")
-    assert (found.name, found.data, len(found.paths)) == ("Gemini GMOS, reduced by DRAGONS, real", "real", 1)
-    assert readers.fetched_sets("08_hst", tmp_path / "build", root=tmp_path / "sets") == []
-
-
 def test_two_files_that_would_have_one_name_are_both_told(tmp_path):
     source = tmp_path / "in"
     (source / "a").mkdir(parents=True)
@@ -145,9 +136,18 @@ def test_two_files_that_would_have_one_name_are_both_told(tmp_path):
     assert "rename" in lines[0]
 
 
+def test_sets_that_are_there_are_judged_and_others_are_not(tmp_path):
+    assert fetched.fetched_sets("07_gemini", tmp_path / "build", root=tmp_path / "sets") == []
+    (tmp_path / "sets" / "gemini").mkdir(parents=True)
+    dragons(tmp_path / "sets" / "gemini" / "g.fits")
+    (found,) = fetched.fetched_sets("07_gemini", tmp_path / "build", root=tmp_path / "sets")
+    assert (found.name, found.data, len(found.paths)) == ("Gemini GMOS, reduced by DRAGONS, real", "real", 1)
+    assert fetched.fetched_sets("08_hst", tmp_path / "build", root=tmp_path / "sets") == []
+
+
 def test_a_folder_without_masks_is_not_called_judged(tmp_path):
     (tmp_path / "gemini").mkdir()
     fits.PrimaryHDU(image()).writeto(tmp_path / "gemini" / "raw.fits")
-    assert any("no masks yet (reduce them with DRAGONS)" in line for line in readers.report(tmp_path))
+    assert any("no masks yet (reduce them with DRAGONS)" in line for line in fetched.report(tmp_path))
     dragons(tmp_path / "gemini" / "reduced.fits")
-    assert any("judged by 07_gemini" in line for line in readers.report(tmp_path))
+    assert any("judged by 07_gemini" in line for line in fetched.report(tmp_path))

@@ -10,18 +10,24 @@ from pathlib import Path
 
 from crcore.errors import InputError
 
-__all__ = ["arguments", "serve"]
+__all__ = ["arguments", "free_port", "serve"]
 
-NOTEBOOK = Path(__file__).parent / "explorer.ipynb"
-#: what one message of the page may hold: an upload of `crcore.explorer_widgets.UPLOAD_LIMIT` and a little more
+NOTEBOOK = Path(__file__).parent / "app.ipynb"
+#: what one message of the page may hold: an upload of `crcore.explorer.controls.UPLOAD_LIMIT` and a little more
 MESSAGE_BYTES = 450_000_000
 
 
-def arguments(token, *, port=None):
+def free_port():
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def arguments(token, port):
     """Voilà's command line: this machine and this token only, no source shown, no tracebacks told to the page."""
     argv = [str(NOTEBOOK), "--Voila.ip=127.0.0.1", "--strip_sources=True", "--VoilaConfiguration.show_tracebacks=False"]
-    argv += ["--no-browser", f"--Voila.token={token}"]
-    return argv if port is None else [*argv, f"--port={port}"]
+    return [*argv, "--no-browser", f"--Voila.token={token}", f"--port={port}"]
 
 
 def serve(file=None, *, port=None, browser=True):
@@ -54,10 +60,7 @@ def serve(file=None, *, port=None, browser=True):
         os.environ["CRCORE_APP_FILE"] = str(file)
     from voila.app import Voila
 
-    if port is None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+    port = port or free_port()
     token = os.environ.pop("CRCORE_APP_TOKEN", "") or secrets.token_urlsafe(24)
     os.environ["CRCORE_APP_CWD"] = str(Path.cwd())  # names typed in the page are meant from here
     address = f"http://127.0.0.1:{port}/?token={token}"
@@ -65,4 +68,4 @@ def serve(file=None, *, port=None, browser=True):
     if browser:
         threading.Timer(2.0, webbrowser.open, [address]).start()
     limits = {"websocket_max_message_size": MESSAGE_BYTES}
-    Voila.launch_instance(argv=arguments(token, port=port), tornado_settings=limits)
+    Voila.launch_instance(argv=arguments(token, port), tornado_settings=limits)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from crcore.errors import InputError
+from crcore.explorer.app import free_port
 
 __all__ = ["headless", "served", "still", "wait_for"]
 
@@ -25,9 +26,7 @@ def served(file, *, seconds=90):
     InputError
         When it does not start.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "crcore", "app", str(file), "--port", str(port), "--no-browser"]
     token = secrets.token_urlsafe(24)
     environment = os.environ | {"CRCORE_APP_TOKEN": token}
@@ -115,8 +114,7 @@ def still(file, target):
         page.find_element("xpath", "//button[contains(., 'Next ray')]").click()
         wait_for(page, "probability", selector=".crcore-readout")
         box = page.find_element("xpath", "//label[.='File']/following-sibling::input")
-        page.execute_script(
-            "arguments[0].value = arguments[1]", box, Path(str(file)).name
-        )  # the folder is nobody's business
+        name = Path(str(file)).name  # the folder is nobody's business
+        page.execute_script("arguments[0].value = arguments[1]", box, name)
         time.sleep(1.0)  # the last picture is on its way
         target.write_bytes(page.get_screenshot_as_png())

@@ -81,7 +81,8 @@ def _read_npz(path, content):
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("pixels", "shape") if name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        # zipfile raises the last for a compression that it does not know
         raise InputError(f"{path}: is damaged or no .npz of numbers: {_HINT}") from None
     for name in ("pixels", "shape"):
         if name not in arrays:
