@@ -21,7 +21,7 @@ NOTEBOOKS = {
     "04_training": (["02_dataset"], ["training"], False),
     "05_ablation": (["02_dataset", "04_training"], ["simulation", "labeling", "unseen"], False),
     "06_lco": (["02_dataset", "04_training"], ["evaluation"], True),
-    "07_gemini": (["06_lco"], ["simulation", "labeling", "evaluation", "unseen"], False),
+    "07_gemini": (["05_ablation", "06_lco"], ["simulation", "labeling", "evaluation", "unseen"], False),
     "08_hst": ([], ["hst", "evaluation"], False),
     "09_nres": ([], ["spectra", "evaluation"], False),
     "11_generic_detector": (["01_labeling"], ["generic", "evaluation"], True),
