@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -189,8 +190,9 @@ def batch(n=1000, broken=20, side=512):
             path.write_bytes((whole[:5000], b"", b"no image", whole[: len(whole) // 2])[i % 4])
         head(f"{n} frames of {side}²", "seconds", "frames/s", "right", "named", "half files", "killed",
              "largest process, GB")  # fmt: skip
-        single = _run_batch(night, Path(folder) / "one", ["--workers", "1"], kill=False, label="one process")
-        double = _run_batch(night, Path(folder) / "two", ["--workers", "2"], kill=True, label="two processes")
+        run = partial(_run_batch, night, n_right=n - broken, n_broken=broken)
+        single = run(Path(folder) / "one", ["--workers", "1"], kill=False, label="one process")
+        double = run(Path(folder) / "two", ["--workers", "2"], kill=True, label="two processes")
         scheduler = subprocess.Popen(
             [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "8786"],
             stderr=subprocess.DEVNULL,
@@ -204,7 +206,7 @@ def batch(n=1000, broken=20, side=512):
         ]
         try:
             address = ["--scheduler", "tcp://127.0.0.1:8786"]
-            _run_batch(night, Path(folder) / "dask", address, kill=False, label="a Dask cluster of two workers")
+            run(Path(folder) / "dask", address, kill=False, label="a Dask cluster of two workers")
         finally:
             for process in [*workers, scheduler]:
                 process.terminate()
@@ -215,7 +217,7 @@ def batch(n=1000, broken=20, side=512):
               f"{2 * days * 2.4:.0f} cores for ten hours.")  # fmt: skip
 
 
-def _run_batch(night, out, options, *, kill, label):
+def _run_batch(night, out, options, *, kill, label, n_right, n_broken):
     """One batch through the command; watches memory, and kills a worker in the middle if asked."""
     command = [sys.executable, "-m", "crcore", "detect", str(night), "-o", str(out), *options]
     begun = time.perf_counter()
@@ -246,6 +248,10 @@ def _run_batch(night, out, options, *, kill, label):
     named = sum("failed: " in text for text in errors.splitlines())
     halves = len(list(out.glob(".part*")))
     line(label, f"{taken:.0f}", f"{len(made) / taken:.1f}", right, named, halves, len(killed), f"{largest[0]:.2f}")
+    wanted = {"status": 1, "right": n_right, "named": n_broken, "half files": 0, "killed": int(kill)}
+    found = {"status": process.returncode, "right": right, "named": named, "half files": halves, "killed": len(killed)}
+    if found != wanted:
+        raise SystemExit(f"{label}: {found} where {wanted} was to be\n{errors[-2000:]}")
     return taken
 
 

@@ -13,7 +13,8 @@ def run_jobs(function, jobs, *, workers=1, scheduler=None):
     Parameters
     ----------
     function : callable
-        Importable by name; returns something small (large results belong on disk).
+        Importable by name; returns something small (large results belong on disk). With several workers it may run
+        twice for one job, where its worker dies: let the second run replace what the first wrote.
     jobs : list of tuple
         Arguments, small too.
     workers : int, optional
@@ -65,8 +66,11 @@ def run_jobs(function, jobs, *, workers=1, scheduler=None):
     try:
         futures = {client.submit(function, *job, pure=False, retries=0): index for index, job in enumerate(jobs)}
         for future in as_completed(futures):
-            error = future.exception()
-            yield futures[future], future.result() if error is None else error
+            try:  # once: a worker may die between two questions, and Dask then does the job again
+                result = future.result()
+            except Exception as error:
+                result = error
+            yield futures[future], result
             future.release()
     finally:
         client.close()

@@ -1,8 +1,9 @@
 """Detect in many files: over processes or a cluster; a bad file stops no other, and a summary accounts for all."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ __all__ = ["COLUMNS", "Settings", "check", "detect_batch", "detect_file"]
 
 #: columns of the summary; ``status``: done or failed
 COLUMNS = ("file", "status", "output", "extensions", "rays", "pixels", "share", "not_evaluated", "seconds", "reason")
+
+_KEPT = "{}: is there already: use --overwrite, or another folder"
 
 #: header keywords that give the side of a pixel in micrometres
 _PIXEL_SIZE = ("PIXSIZE", "PIXSIZE1", "XPIXSZ", "XPIXELSZ")
@@ -96,12 +99,19 @@ def detect_batch(paths, output, names, settings=Settings(), *, workers=1, schedu
         One row a file, in the order of ``paths``, with the columns of `COLUMNS`.
     """
     output = Path(output).resolve()
-    # workers may have another current folder
-    jobs = [(str(Path(p).resolve()), str(output / name), settings) for p, name in zip(paths, names, strict=True)]
-    done = run_jobs(detect_file, jobs, workers=workers, scheduler=scheduler)
+    jobs, kept = {}, []
+    for index, (path, name) in enumerate(zip(paths, names, strict=True)):
+        target = output / name
+        if _is_kept(path, target, settings):
+            kept.append((index, InputError(_KEPT.format(target))))
+        else:  # workers may have another current folder; a job that is done again replaces its own copy
+            jobs[index] = (str(Path(path).resolve()), str(target), replace(settings, overwrite=True))
+    numbers = list(jobs)
+    made = run_jobs(detect_file, list(jobs.values()), workers=workers, scheduler=scheduler) if jobs else ()
+    done = chain(kept, ((numbers[number], result) for number, result in made))
     rows = {}
-    for count, (index, result) in enumerate(progress(done, total=len(jobs)) if progress else done, 1):
-        where = f"[{count}/{len(jobs)}]"
+    for count, (index, result) in enumerate(progress(done, total=len(paths)) if progress else done, 1):
+        where = f"[{count}/{len(paths)}]"
         if isinstance(result, Exception):
             reason = str(result) if isinstance(result, InputError) else _one_line(result)
             if paths[index].name not in reason:
@@ -145,8 +155,8 @@ def detect_file(path, target, settings):
     """
     begun = time.monotonic()
     path, target = Path(path), Path(target)
-    if target.exists() and not settings.overwrite and not target.samefile(path):
-        raise InputError(f"{target}: is there already: use --overwrite, or another folder")
+    if _is_kept(path, target, settings):
+        raise InputError(_KEPT.format(target))
     detector = _detector(settings.model, settings.tile_px, settings.device, settings.threshold, settings.threads)
     found, dead = {}, []
     for index in _extensions(path, settings.ext):
@@ -183,6 +193,11 @@ def detect_file(path, target, settings):
         reason="; ".join(dead),
         seconds=round(time.monotonic() - begun, 3),
     )
+
+
+def _is_kept(path, target, settings):
+    """Whether a copy is there that was not to be replaced; the original itself is refused where copies are written."""
+    return target.exists() and not settings.overwrite and not (path.exists() and target.samefile(path))
 
 
 def _unfit(frame):

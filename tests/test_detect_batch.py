@@ -144,19 +144,29 @@ def test_two_processes_give_what_one_gives(night, tmp_path):
         assert np.array_equal(one, two)
 
 
-def dies_once(path, target, settings):
-    """A worker that is killed in the middle of its first file."""
+def die_once(path, target):
     flag = os.path.join(os.path.dirname(target), "killed")
     if path.endswith("good1.fits") and not os.path.exists(flag):
         with open(flag, "w"):
             pass
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(10)
+
+
+def dies_before(path, target, settings):
+    die_once(path, target)
     return detect_file(path, target, settings)
 
 
-def test_a_killed_worker_costs_no_file(night, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "detect_file", dies_once)
+def dies_after(path, target, settings):
+    row = detect_file(path, target, settings)
+    die_once(path, target)
+    return row
+
+
+@pytest.mark.parametrize("job", [dies_before, dies_after])
+def test_a_killed_worker_costs_no_file(night, tmp_path, monkeypatch, job):
+    monkeypatch.setattr(module, "detect_file", job)
     out = tmp_path / "out"
     out.mkdir()
     paths = sorted(night.glob("good*.fits"))
