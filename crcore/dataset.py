@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_area
 
 from crcore import results
 from crcore.errors import InputError
@@ -22,12 +24,14 @@ from crcore.preprocess import CENSUS_EDGES_PX, peak_census, prepare
 __all__ = [
     "assign_splits",
     "find_reference",
+    "lco_class",
     "open_cached",
     "read_sequence",
     "sha256",
     "single_sequence",
     "summarise",
     "summarise_files",
+    "survey",
     "write_frame",
     "write_sequence",
 ]
@@ -249,23 +253,69 @@ def summarise(rows):
     return summary
 
 
-def summarise_files(paths, data):
-    """The same for labelled files, one row for each camera and filter."""
+def survey(paths, *, progress=None):
+    """What labelled files hold, without their images: one row a sequence.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        In the layout of the LCO CR dataset.
+    progress : callable, optional
+        Wraps a sequence, as ``tqdm`` does.
+
+    Returns
+    -------
+    list of dict
+        ``class`` (of LCO's telescopes, else empty), ``camera``, ``filter``, ``date``, ``exposure_s``, ``exposures``,
+        ``shape``, ``scale_arcsec`` (None where the header does not say), ``pixels`` that are judged, ``cr_pixels``.
+    """
+    rows = []
+    for path in progress(paths) if progress else paths:
+        with open_fits(path) as hdus:
+            header, n = hdus[1].header, int(hdus[0].header["FRMTOTAL"])
+            rows.append(
+                {
+                    "class": lco_class(header),
+                    "camera": str(header.get("INSTRUME", "")),
+                    "filter": str(header.get("FILTER", "")),
+                    "date": str(header.get("DATE-OBS", ""))[:10],
+                    "exposure_s": float(header["EXPTIME"]),
+                    "exposures": n,
+                    "shape": hdus[1].shape,
+                    "scale_arcsec": _pixel_scale(header),
+                    "pixels": sum(int((hdus[3 + 2 * n + i].data == 0).sum()) for i in range(n)),
+                    "cr_pixels": sum(int(hdus[3 + n + i].data.sum()) for i in range(n)),
+                }
+            )
+    return rows
+
+
+def lco_class(header):
+    """Class of one of LCO's telescopes by its ``TELID``, such as "0.4 m"; empty for any other."""
+    return {"0m4": "0.4 m", "1m0": "1 m", "2m0": "2 m"}.get(str(header.get("TELID", ""))[:3], "")
+
+
+def _pixel_scale(header):
+    """Arcseconds a pixel, by the header's WCS or its PIXSCALE; None where there is neither."""
+    wcs = WCS(header, relax=False)
+    if wcs.has_celestial:
+        return float(np.sqrt(proj_plane_pixel_area(wcs.celestial))) * 3600
+    return float(header["PIXSCALE"]) if "PIXSCALE" in header else None
+
+
+def summarise_files(rows, data):
+    """The same for labelled files, from their `survey`: one row for each camera and filter."""
     groups = {}
-    for path in paths:
-        sequence = read_sequence(path)
-        header = sequence.headers[0]
-        groups.setdefault(f"{header.get('INSTRUME')} {header.get('FILTER')}", []).append(
-            (len(sequence.data), float(header["EXPTIME"]), int((sequence.ignore == 0).sum()), int(sequence.cr.sum()))
-        )
+    for row in rows:
+        groups.setdefault(f"{row['camera']} {row['filter']}", []).append(row)
     return [
         {
             "camera": name,
             "data": data,
-            "exposures": sum(g[0] for g in group),
-            "seconds": f"{min(g[1] for g in group):.0f} to {max(g[1] for g in group):.0f}",
-            "pixels": sum(g[2] for g in group),
-            "cr_pixels": sum(g[3] for g in group),
+            "exposures": sum(r["exposures"] for r in group),
+            "seconds": f"{min(r['exposure_s'] for r in group):.0f} to {max(r['exposure_s'] for r in group):.0f}",
+            "pixels": sum(r["pixels"] for r in group),
+            "cr_pixels": sum(r["cr_pixels"] for r in group),
         }
         for name, group in sorted(groups.items())
     ]

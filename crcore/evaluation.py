@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from crcore import results
 from crcore.calibration import expected_calibration_error
-from crcore.dataset import read_sequence, sha256
+from crcore.dataset import lco_class, read_sequence, sha256
 from crcore.metrics import PixelScores, bootstrap
 from crcore.objects import ObjectScores
 
@@ -36,8 +36,6 @@ _CODE = (
     "calibration", "dataset", "detection", "evaluation", "frame", "inference", "labeling", "metrics", "networks",
     "objects", "preprocess", "rivals", "tiling",
 )  # fmt: skip
-
-_CLASSES = {"0m4": "LCO 0.4 m", "1m0": "LCO 1 m", "2m0": "LCO 2 m"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ class TestSet:
 
 def camera_of(header):
     """What a header's frames are scored under: LCO's telescope class, or the camera's name."""
-    return _CLASSES.get(str(header.get("TELID", ""))[:3], str(header.get("INSTRUME", "unknown camera")))
+    size = lco_class(header)
+    return f"LCO {size}" if size else str(header.get("INSTRUME", "unknown camera"))
 
 
 def test_sets(paths, data, *, most=0):  # noqa: PT028

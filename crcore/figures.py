@@ -131,16 +131,23 @@ def samples_by_month(rows, *, title=""):
     Parameters
     ----------
     rows : list of dict
-        With ``date`` (ISO) and ``class``; one a sequence of three.
+        With ``date`` (ISO), ``class`` and, where they are not three, ``exposures``; one a sequence. Other classes than
+        LCO's are one.
     """
-    months = np.arange("2018-11", "2020-01", dtype="datetime64[M]")
+    first, last = (f(r["date"][:7] for r in rows if r["date"]) for f in (min, max))
+    # the months of the paper's figure, and those of the data before and after
+    months = np.arange(min(first, "2018-11"), np.datetime64(max(last, "2019-12")) + 1, dtype="datetime64[M]")
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
     bottom = np.zeros(len(months))
-    hatches = ("", "///", "...")
-    for (cls, color), hatch in zip((("0.4 m", BLUE), ("1 m", ORANGE), ("2 m", GREEN)), hatches, strict=True):
-        dates = np.array([r["date"] for r in rows if r["class"] == cls], dtype="datetime64[M]")
-        counts = np.array([3 * np.sum(dates == month) for month in months])
+    styles = {"0.4 m": (BLUE, ""), "1 m": (ORANGE, "///"), "2 m": (GREEN, "..."), "other": (PURPLE, "xxx")}
+    for cls, (color, hatch) in styles.items():
+        mine = [r for r in rows if (r["class"] if r["class"] in styles else "other") == cls]
+        if cls == "other" and not mine:
+            continue
+        dates = np.array([r["date"] for r in mine], dtype="datetime64[M]")
+        exposures = np.array([r.get("exposures", 3) for r in mine], dtype=int)
+        counts = np.array([exposures[dates == month].sum() for month in months])
         axes.bar(
             months,
             counts,
@@ -152,7 +159,7 @@ def samples_by_month(rows, *, title=""):
             label=f"{cls} ({counts.sum()})",
         )
         bottom += counts
-    axes.xaxis.set_major_locator(mdates.MonthLocator(interval=2))
+    axes.xaxis.set_major_locator(mdates.MonthLocator(interval=max(2, len(months) // 8)))
     axes.xaxis.set_major_formatter(mdates.DateFormatter("%b %y"))
     axes.set_ylabel("exposures")
     axes.legend(frameon=False, fontsize=8)

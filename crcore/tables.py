@@ -11,6 +11,7 @@ __all__ = [
     "Table",
     "dataset_table",
     "format_percent",
+    "imagers",
     "method_of",
     "rays_table",
     "table1",
@@ -106,6 +107,34 @@ def table1():
     return Table(
         "Table 1. LCO imagers as simulated; the field follows from pixels and scale.",
         ("Imager", "Class", "Pixel scale (arcsec)", "Binning", "Field", "Filters"),
+        tuple(rows),
+    )
+
+
+def imagers(survey):
+    """Table 1 of labelled files, from `crcore.dataset.survey`: one row for each class and size of image."""
+    groups = {}
+    for row in survey:
+        scale = row["scale_arcsec"]
+        groups.setdefault((row["class"] or "–", row["shape"], scale and round(scale, 2)), []).append(row)
+    rows = []
+    for (name, (height, width), scale), mine in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]))):
+        field = f"{width * scale / 60:.0f}′ × {height * scale / 60:.0f}′" if scale else "–"
+        cameras = sorted({r["camera"] for r in mine})
+        rows.append(
+            (
+                name,
+                ", ".join(cameras[:4]) + (f" and {len(cameras) - 4} more" if len(cameras) > 4 else ""),
+                f"{width} × {height}",
+                f"{scale:.2f}" if scale else "–",
+                field,
+                str(len({r["filter"] for r in mine})),
+                str(sum(r["exposures"] for r in mine)),
+            )
+        )
+    return Table(
+        "Table 1 from real frames that are labelled here; images as labelled, after trimming.",
+        ("Class", "Cameras", "Image", "Pixel scale (arcsec)", "Field", "Filters", "Exposures"),
         tuple(rows),
     )
 

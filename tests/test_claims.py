@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from crcore import claims, tables
+from crcore.claims_judging import FETCHED_SETS
 from crcore.claims_judging import MEASURES as JUDGED
 from crcore.claims_learning import MEASURES
+from crcore.fetched import FETCHED
 from crcore.results import read_rows
 
 
@@ -279,6 +281,28 @@ def test_the_authors_network_on_real_frames_decides_its_own_claim():
     assert JUDGED["C25"](SimpleNamespace(scores=[real])).verdict == "not reproduced"  # its precision is 6 points off
     real["precision_at_95%"] = 0.93
     assert JUDGED["C25"](SimpleNamespace(scores=[real])).verdict == "reproduced"
+
+
+def test_the_papers_own_data_decide_before_any_other():
+    scores = [
+        score("Cosmic-CoNN (released)", "LCO 0.4 m, real", 0.5, low=0.4, high=0.6),
+        score("Cosmic-CoNN (released)", "LCO CR dataset, test set, real", 0.9995, low=0.99, high=1.0),
+        score("Astro-SCRAPPY", "LCO CR dataset, test set, 1 m, real", 0.951, low=0.94, high=0.96),
+        score("ground_imaging", "LCO CR dataset, test set, real", 0.9995, low=0.99, high=1.0),
+    ]
+    scores[1]["precision_at_95%"] = 0.94
+    found = JUDGED["C25"](SimpleNamespace(scores=scores))
+    assert (found.data, found.verdict) == ("LCO CR dataset, test set, real", "reproduced")
+    assert scores[1]["set"] in FETCHED_SETS.values()
+    scores[2]["tpr_at_0.1%"] = 0.5
+    found = JUDGED["C22"](SimpleNamespace(scores=scores))
+    assert (found.data, found.verdict) == ("LCO CR dataset, test set, 1 m, real", "not reproduced")
+
+
+def test_the_ledger_knows_fetched_sets_by_their_names():
+    begins = {known.name for known in FETCHED}
+    for name in FETCHED_SETS.values():
+        assert any(name.startswith(f"{begin}, ") for begin in begins)
 
 
 def test_a_share_within_its_scatter_decides_nothing():

@@ -14,6 +14,7 @@ from crcore.dataset import (
     sha256,
     summarise,
     summarise_files,
+    survey,
     write_frame,
     write_sequence,
 )
@@ -318,7 +319,10 @@ def test_files_are_summed_up_by_camera_and_filter(tmp_path):
         for i, header in enumerate(sequence.headers):
             header.update({"INSTRUME": camera, "FILTER": "rp", "EXPTIME": 100.0 if name == "b" else 120.0 + i})
         write_sequence(tmp_path / f"{name}.fits", sequence)
-    other, both = summarise_files(sorted(tmp_path.glob("*.fits")), "observed")
+    rows = survey(sorted(tmp_path.glob("*.fits")))
+    assert [row["exposures"] for row in rows] == [3, 3, 3]
+    assert {(row["class"], row["shape"], row["scale_arcsec"]) for row in rows} == {("1 m", (32, 40), None)}
+    other, both = summarise_files(rows, "observed")
     assert (other["camera"], both["camera"], both["data"]) == ("fa02 rp", "fa16 rp", "observed")
     assert (other["exposures"], both["exposures"]) == (3, 6)
     assert (other["seconds"], both["seconds"]) == ("120 to 120", "100 to 120")

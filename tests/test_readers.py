@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 from crcore import fetched, readers
-from crcore.dataset import read_sequence
+from crcore.dataset import read_sequence, write_sequence
 from crcore.errors import InputError
 from crcore.labeling import NO_DATA, SOURCE
 
@@ -142,7 +142,32 @@ def test_sets_that_are_there_are_judged_and_others_are_not(tmp_path):
     dragons(tmp_path / "sets" / "gemini" / "g.fits")
     (found,) = fetched.fetched_sets("07_gemini", tmp_path / "build", root=tmp_path / "sets")
     assert (found.name, found.data, len(found.paths)) == ("Gemini GMOS, reduced by DRAGONS, real", "real", 1)
+    with fits.open(dragons(tmp_path / "sets" / "gemini" / "h.fits"), mode="update") as hdus:
+        hdus["SCI"].header["CCDSUM"] = "2 2"
+    whole, part = sorted(
+        fetched.fetched_sets("07_gemini", tmp_path / "build", root=tmp_path / "sets"), key=lambda s: -len(s.paths)
+    )
+    assert (whole.name, len(whole.paths)) == (found.name, 2)
+    assert (part.name, len(part.paths)) == ("Gemini GMOS, reduced by DRAGONS, 2x2, real", 1)
     assert fetched.fetched_sets("08_hst", tmp_path / "build", root=tmp_path / "sets") == []
+
+
+def test_sequences_that_were_fetched_and_labelled_are_taken_as_they_are(tmp_path):
+    place = tmp_path / "lco-archive"
+    place.mkdir()
+    fits.PrimaryHDU(image()).writeto(place / "raw.fits")
+    assert fetched.lco_sequences(tmp_path) == []
+    (one,) = readers.read_labelled(dragons(tmp_path / "a.fits"))
+    one.headers[0]["TELID"] = "0m4a"
+    path = place / "labelled" / "masked_fits" / "a_3frms_masks.fits"
+    write_sequence(path, one)
+    assert fetched.lco_sequences(tmp_path) == [path]
+    sets = fetched.fetched_sets("06_lco", tmp_path / "build", root=tmp_path)
+    assert [(s.name, s.paths) for s in sets] == [
+        ("New LCO sequences, 0.4 m, real", (path,)),
+        ("New LCO sequences, real", (path,)),
+    ]
+    assert any("New LCO" in line and "judged by 06_lco" in line for line in fetched.report(tmp_path))
 
 
 def test_a_folder_without_masks_is_not_called_judged(tmp_path):

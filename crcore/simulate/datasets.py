@@ -104,9 +104,12 @@ class SimulationConfig:
         Share of the sequences that get recorded rays.
     visits : int
         Exposures of each field.
-    labels : {"appendix A", "truth"}
-        How rays are marked: as the paper labels repeated exposures, or by what is known (`label_by_truth`). The truth
-        needs no second visit, has rays on sources too, and marks sources without ignoring them.
+    prnu : float
+        Largest response from pixel to pixel, RMS, that no flat field has taken out; each sequence draws its own.
+    labels : {"appendix A", "truth", "reference"}
+        How rays are marked: as the paper labels repeated exposures, or by what is known (`label_by_truth`), exactly or
+        with the noise that a median of other visits would have. What is known needs no second visit, has rays on
+        sources too, and marks sources without ignoring them.
     field : str
         One kind of sky for all images (`crcore.simulate.sky.FIELD_KINDS`); those of each camera where it is empty.
     sequences : dict
@@ -120,6 +123,7 @@ class SimulationConfig:
     exposure_s: tuple[float, float] = (100.0, 900.0)
     rate_factor: float = 1.0
     crossings: bool = True
+    prnu: float = 0.0
     recorded: str = ""
     recorded_share: float = 0.5
     visits: int = 3
@@ -134,8 +138,10 @@ class SimulationConfig:
                 raise InputError(f"{name} = {value}: {length} positive numbers are needed")
         if self.field and self.field not in FIELD_KINDS:
             raise InputError(f"field = {self.field!r}: use one of {', '.join(FIELD_KINDS)}, or leave it empty")
-        if self.labels not in ("appendix A", "truth"):
-            raise InputError(f"labels = {self.labels!r}: use 'appendix A' or 'truth'")
+        if self.labels not in ("appendix A", "truth", "reference"):
+            raise InputError(f"labels = {self.labels!r}: use 'appendix A', 'truth' or 'reference'")
+        if not 0 <= self.prnu < 0.2:
+            raise InputError(f"prnu = {self.prnu}: a share between 0 and 0.2 is needed")
         least = 3 if self.labels == "appendix A" else 1
         if self.visits < least:
             raise InputError(f"visits = {self.visits}: at least {least} for labels by {self.labels}")
@@ -214,16 +220,22 @@ def simulate_labelled(name, config, labeling=LabelingConfig(), *, exposure_s=900
     return label_sequence(made.frames, labeling_for(camera, labeling), truth=made.truth)
 
 
-def label_by_truth(observed):
+def label_by_truth(observed, rng=None):
     """Label a simulated sequence by the paper's limits, with the light and the rays known in place of a median.
 
     A seed deviates from the expected light by more than 5 sigma and holds charge of a ray; what hangs together with
     it, deviates by more than 2.5 sigma and lies at most a pixel from such charge is the ray. So labels follow the
     noise as those of appendix A do, and rays on sources have them too.
 
+    With ``rng`` the light is known only as well as from the median of 2 to 11 other visits, a number that is drawn for
+    each exposure: such are the references by which real frames are judged. What those would not have found is then
+    no ray, as there, and not undecided.
+
     Parameters
     ----------
     observed : crcore.simulate.observe.SimulatedSequence
+    rng : numpy.random.Generator, optional
+        Of the reference's noise; none for labels that know the light exactly.
 
     Returns
     -------
@@ -236,6 +248,10 @@ def label_by_truth(observed):
     for i, (frame, charge, light) in enumerate(zip(observed.frames, observed.charge, observed.light, strict=True)):
         noise = np.sqrt(np.maximum(light, 0) + frame.read_noise**2)
         deviation, charged = (frame.data - light) / noise, charge / noise
+        if rng is not None:
+            others = int(rng.integers(2, 12))
+            spread = np.float32(np.sqrt((1.0 if others == 2 else np.pi / 2) / others))  # of a median, in the noise
+            deviation = (deviation - spread * rng.standard_normal(light.shape, dtype=np.float32)) / np.hypot(1, spread)
         near = ndimage.binary_dilation(charged > 0.5, _NEIGHBOURS)
         groups, n = ndimage.label((deviation > 2.5) & near, _NEIGHBOURS)
         seeded = np.zeros(n + 1, dtype=bool)
@@ -244,7 +260,8 @@ def label_by_truth(observed):
         cr[i] = seeded[groups]
         level = sky_and_noise(light)[0]
         ignore[i][light - level > _SOURCE_SIGMA * noise] |= SOURCE
-        ignore[i][(charged > 2.5) & (cr[i] == 0)] |= UNDECIDED
+        unknown = charged > (2.5 if rng is None else 0.5)
+        ignore[i][unknown & (cr[i] == 0) & (rng is None or frame.saturated)] |= UNDECIDED
         ignore[i][frame.bad] |= NO_DATA
         frame.header["LABELS"] = ("truth", "masks are what is known, not found")
     facts = {"cr_pixels": cr.sum(axis=(1, 2)).tolist(), "lost_to_sources": [0] * len(cr)}
@@ -340,6 +357,7 @@ def _simulate_one(folder, split, name, code, k, config, labeling, key):
         rng = np.random.default_rng(seed)
         camera = Camera.random(rng, _RANDOM[name]) if name in _RANDOM else get_camera(name)
         shortest = 1.0 if camera.kind == "imaging" else 900.0  # spectra: 15 minutes or longer (section 4.4)
+        extra = rng.spawn(1)[0]  # what came later draws from a stream of its own: older datasets stay as they are
         injected = bool(config.recorded) and rng.random() < config.recorded_share
         exposure = float(np.round(max(np.exp(rng.uniform(*np.log(config.exposure_s))), shortest)))
         observed = simulate_sequence(
@@ -353,10 +371,11 @@ def _simulate_one(folder, split, name, code, k, config, labeling, key):
             crossings=config.crossings,
             n_frames=config.visits,
             footprints=_recorded_rays(config.recorded) if injected else None,
+            prnu=float(extra.uniform(0, config.prnu)),
         )
         try:
-            if config.labels == "truth":
-                sequence = label_by_truth(observed)
+            if config.labels != "appendix A":
+                sequence = label_by_truth(observed, extra if config.labels == "reference" else None)
             else:
                 sequence = label_sequence(observed.frames, labeling_for(camera, labeling), truth=observed.truth)
             break

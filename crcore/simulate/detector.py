@@ -31,6 +31,8 @@ class Detector:
         What the observatory's bad-pixel mask knows of these.
     crosstalk : float
         Share of a pixel's charge that appears at its mirror place in the other amplifiers.
+    response : numpy.ndarray or float, shape (H, W)
+        Part of the sensitivity: pixels' own response, where no flat field has been divided out.
     """
 
     camera: Camera
@@ -41,13 +43,14 @@ class Detector:
     hot_e_per_s: np.ndarray
     bad: np.ndarray
     crosstalk: float = 0.0
+    response: np.ndarray | float = 1.0
 
     def noise_e(self, expected_e):
         """RMS noise of an exposure of ``expected_e`` electrons, in flat-fielded electrons; (H, W)."""
         return np.sqrt(np.maximum(expected_e, 0) * self.flat + self.read_noise_e**2) / self.flat
 
 
-def random_detector(camera, shape, rng):
+def random_detector(camera, shape, rng, prnu=0.0):
     """Draw a chip: amplifiers, vignetting, hot and dead pixels, bad columns, a mask that knows most of them.
 
     Amplifiers differ by some per cent in noise and by a fraction of it in offset; one pixel in 30,000
@@ -60,6 +63,8 @@ def random_detector(camera, shape, rng):
     shape : tuple of int
         Rows and columns.
     rng : numpy.random.Generator
+    prnu : float, optional
+        RMS of the response that differs from pixel to pixel; 0 where a flat field has been divided out.
 
     Returns
     -------
@@ -98,7 +103,11 @@ def random_detector(camera, shape, rng):
     blemished[dead] = True
     bad = blemished & (rng.random(shape) < rng.choice([0.0, 0.5, 0.95]))
     crosstalk = 10 ** rng.uniform(-5, -3.7) if camera.amplifiers != (1, 1) else 0.0
-    return Detector(camera, noise, offset, sensitivity, flat, hot, bad, float(crosstalk))
+    response = 1.0
+    if prnu:
+        response = np.maximum(rng.normal(1.0, prnu, shape), 0).astype(np.float32)
+        sensitivity *= response
+    return Detector(camera, noise, offset, sensitivity, flat, hot, bad, float(crosstalk), response)
 
 
 def expose(expected_e, charge_e, detector, rng, *, exposure_s=0.0):

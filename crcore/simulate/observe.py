@@ -39,7 +39,7 @@ class SimulatedSequence:
     charge : tuple of numpy.ndarray
         Charge of the rays in each frame, electrons, float32, (H, W).
     light : tuple of numpy.ndarray
-        Expected electrons of everything else before noise, float32, (H, W).
+        Expected electrons of everything else before noise, with each pixel's response, float32, (H, W).
     """
 
     frames: tuple[Frame, ...]
@@ -90,6 +90,7 @@ def simulate_sequence(
     field=None,
     crossings=True,
     footprints=None,
+    prnu=0.0,
 ):
     """Observe a random field, or take a random spectrum, several times in a row, as one LCO molecule does.
 
@@ -118,6 +119,8 @@ def simulate_sequence(
         Let satellites, aeroplanes and asteroids cross the field: they are no rays.
     footprints : list of numpy.ndarray, optional
         Recorded rays (`crcore.simulate.recorded`) to inject in place of simulated ones, as many.
+    prnu : float, optional
+        Response from pixel to pixel that no flat field has taken out, RMS (`crcore.simulate.detector.random_detector`).
 
     Returns
     -------
@@ -126,7 +129,7 @@ def simulate_sequence(
     imaging = instrument.kind == "imaging"
     scene = _Imaging(instrument, shape, exposure_s, field, crossings, rng) if imaging else None
     spectrum = None if imaging else spectra.random_spectrum(instrument, shape, exposure_s=exposure_s, rng=rng)
-    chip = random_detector(instrument, shape, rng)
+    chip = random_detector(instrument, shape, rng, prnu)
     tilt = np.arccos(rng.uniform(0.5, 1.0))
     # Fig 2 spans November 2018 to December 2019.
     start = Time("2018-11-01T00:00:00", scale="utc") + TimeDelta(float(rng.uniform(0, 425 * 86400)), format="sec")
@@ -184,7 +187,7 @@ def simulate_sequence(
         truths.append(ray_truth(charge / chip.flat, chip.noise_e(expected)))
         counts.append(n_rays)
         charges.append(charge)
-        lights.append(expected)
+        lights.append(expected * chip.response)
         drift = drift + rng.normal(0, 0.7, 2)
     return SimulatedSequence(tuple(frames), tuple(truths), tuple(counts), tuple(charges), tuple(lights))
 
