@@ -84,6 +84,11 @@ class TorchRunner:
         if self.device != "cpu":
             self.network = self.network.to(self.device)
         self.half = model.input == "noise" and self._has_bfloat16()
+        self._fused = None
+        if self.half and self.device == "cpu":
+            from crcore.fused import FusedCompact
+
+            self._fused = FusedCompact(self.network) if FusedCompact.suits(self.network) else None
 
     def _has_bfloat16(self):
         torch = self._torch
@@ -103,6 +108,9 @@ class TorchRunner:
     def __call__(self, tile, census=None):
         """Probabilities of a tile (h, w) float32, of the same size; ``census`` is of the whole frame."""
         torch = self._torch
+        if self.half and self._fused is not None:
+            with torch.inference_mode():
+                return torch.sigmoid(self._fused(torch.from_numpy(tile)[None, None]))[0, 0].numpy()
         if census is not None:
             census = torch.from_numpy(census)[None].to(self.device)
         with torch.inference_mode():

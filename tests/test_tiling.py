@@ -20,6 +20,16 @@ def test_a_local_function_does_not_see_the_tiles(shape, tile):
     assert got == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (9, 21), (40, 33)])
+def test_at_the_edges_of_the_frame_its_reflection_is_seen(shape):
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    seen = []
+    map_tiles(lambda t: seen.append(t) or t, image, tile_px=64, margin_px=64, multiple=4, edge_px=10)
+    after = [-n % 4 + 12 for n in shape]
+    expected = np.pad(image, ((12, after[0]), (12, after[1])), mode="reflect")
+    np.testing.assert_array_equal(seen[0], expected)
+
+
 def test_every_pixel_is_answered_for():
     image = np.arange(35 * 23, dtype=np.float32).reshape(35, 23)
     assert (map_tiles(lambda t: t, image, tile_px=16, margin_px=4, multiple=8) == image).all()
