@@ -42,6 +42,37 @@ def harm_curves(rows, *, title=""):
     return figure
 
 
+def harm_objects(rows, *, title=""):
+    """Objects of each kind that are flagged, per 1,000, one mark a detector.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `crcore.harm_objects.harm_by_object`.
+    title : str, optional
+    """
+    kinds = [k for k in dict.fromkeys(row["object"] for row in rows) if any(r["n"] for r in rows if r["object"] == k)]
+    names = list(dict.fromkeys(row["detector"] for row in rows))
+    figure = Figure(figsize=(8, 0.42 * len(kinds) + 1.6), layout="constrained")
+    axes = figure.subplots()
+    for k, name in enumerate(names):
+        mine = {row["object"]: row for row in rows if row["detector"] == name}
+        harm = [1000 * mine[kind]["harmed"] / max(mine[kind]["n"], 1) for kind in kinds]
+        height = np.arange(len(kinds)) + 0.5 * (k / max(len(names) - 1, 1) - 0.5)
+        axes.plot(harm, height, ls="", marker=_MARKERS[k % len(_MARKERS)], ms=6,
+                  color=COLOUR_CYCLE[k % len(COLOUR_CYCLE)][0], label=name)  # fmt: skip
+    counted = {kind: max(row["n"] for row in rows if row["object"] == kind) for kind in kinds}
+    axes.set_yticks(range(len(kinds)), [f"{kind} ({counted[kind]:,})" for kind in kinds])
+    axes.invert_yaxis()
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(-0.1, 1100)
+    axes.set_xlabel("flagged per 1,000")
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7, frameon=False)
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
 def accuracy_by_kind(rows, *, title=""):
     """Average precision of each detector on each kind of camera.
 
