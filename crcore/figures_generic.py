@@ -42,6 +42,36 @@ def harm_curves(rows, *, title=""):
     return figure
 
 
+def harm_at_recall(rows, own, *, title=""):
+    """Stars flagged per 1,000 against the share of ray pixels that are found: detectors at equal completeness.
+
+    Parameters
+    ----------
+    rows : list of dict
+        ``detector`` and the columns of `crcore.harm.harm_at_recall`.
+    own : dict
+        Recall and stars per 1,000 of each detector at its own threshold, by name; drawn as a large mark.
+    title : str, optional
+    """
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for k, name in enumerate(dict.fromkeys(row["detector"] for row in rows)):
+        color, style = COLOUR_CYCLE[k % len(COLOUR_CYCLE)]
+        mine = [r for r in rows if r["detector"] == name]
+        harm = [1000 * r["harmed"] / max(r["stars"], 1) for r in mine]
+        axes.plot([r["recall"] for r in mine], harm, color=color, ls=style, label=name)
+        if name in own:
+            axes.plot(*own[name], color=color, marker=_MARKERS[k % len(_MARKERS)], ms=8, mec="black")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(-0.1, 1000)
+    axes.set_xlabel("share of ray pixels found")
+    axes.set_ylabel("stars harmed per 1,000")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, frameon=False)
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
 def harm_objects(rows, *, title=""):
     """Objects of each kind that are flagged, per 1,000, one mark a detector.
 

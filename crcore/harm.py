@@ -19,7 +19,17 @@ from crcore.simulate import sky
 from crcore.simulate.detector import expose, random_detector, saturation_level
 from crcore.simulate.psf import PHASES, draw_psf
 
-__all__ = ["CORE_PX", "Stars", "core_flagged", "count_harmed", "find_stars", "harm_by_width", "star_field"]
+__all__ = [
+    "CORE_PX",
+    "Stars",
+    "core_flagged",
+    "core_peak",
+    "count_harmed",
+    "find_stars",
+    "harm_at_recall",
+    "harm_by_width",
+    "star_field",
+]
 
 #: a flagged pixel this near to a star's centre harms it
 CORE_PX = 1.5
@@ -106,8 +116,13 @@ def core_flagged(mask, stars, *, radius_px=CORE_PX):
     stars : Stars
     radius_px : float, optional
     """
-    height, width = mask.shape
-    hit = np.zeros(len(stars), dtype=bool)
+    return core_peak(mask, stars, radius_px=radius_px)
+
+
+def core_peak(image, stars, *, radius_px=CORE_PX):
+    """The highest value of an image (H, W) within ``radius_px`` of each star's centre, (n,); at least zero."""
+    height, width = image.shape
+    peak = np.zeros(len(stars), dtype=image.dtype)
     row, column = np.round(stars.y).astype(int), np.round(stars.x).astype(int)
     reach = int(np.ceil(radius_px)) + 1
     for dy in range(-reach, reach + 1):
@@ -115,8 +130,8 @@ def core_flagged(mask, stars, *, radius_px=CORE_PX):
             y, x = row + dy, column + dx
             near = (y - stars.y) ** 2 + (x - stars.x) ** 2 <= radius_px**2
             near &= (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            hit[near] |= mask[y[near], x[near]]
-    return hit
+            peak[near] = np.maximum(peak[near], image[y[near], x[near]])
+    return peak
 
 
 def count_harmed(masks, stars, *, at_least=2):
@@ -172,7 +187,7 @@ def star_field(fwhm_px, rng, *, side=512, spacing_px=32, kind="moffat"):
     return frame, Stars(x, y, wanted, np.full(len(x), float(fwhm_px)))
 
 
-def harm_by_width(detectors, widths_px, rng, *, fields=4, kind="moffat"):
+def harm_by_width(detectors, widths_px, rng, *, fields=4, kind="moffat", keep=None):
     """How many simulated stars each detector harms, by their width and brightness.
 
     Parameters
@@ -186,6 +201,8 @@ def harm_by_width(detectors, widths_px, rng, *, fields=4, kind="moffat"):
         Exposures of each width; all detectors see the same.
     kind : str, optional
         Point-spread function.
+    keep : dict, optional
+        Gets, for each detector, the highest probability in the core of each star that is not saturated.
 
     Returns
     -------
@@ -200,7 +217,11 @@ def harm_by_width(detectors, widths_px, rng, *, fields=4, kind="moffat"):
             frame, stars = star_field(width, rng, kind=kind)
             full = core_flagged(frame.saturated, stars)
             for name, detector in detectors.items():
-                harmed = core_flagged(detector(frame).mask, stars)
+                found = detector(frame)
+                harmed = core_flagged(found.mask, stars)
+                if keep is not None:
+                    prob = np.where(found.not_evaluated, 0, found.prob)
+                    keep[name] = np.concatenate([keep.get(name, []), core_peak(prob, stars)[~full]])
                 for low, high, label in (*limits, (0, np.inf, "saturated")):
                     chosen = full if label == "saturated" else ~full & (stars.snr >= low) & (stars.snr < high)
                     row = counts.setdefault((name, width, label), [0, 0])
@@ -210,3 +231,35 @@ def harm_by_width(detectors, widths_px, rng, *, fields=4, kind="moffat"):
         {"detector": name, "kind": kind, "fwhm_px": float(width), "snr": label, "stars": stars, "harmed": harmed}
         for (name, width, label), (stars, harmed) in counts.items()
     ]
+
+
+def harm_at_recall(pixels, peaks, recalls):
+    """Stars harmed where a detector's threshold is such that it finds a share of the ray pixels.
+
+    Detectors with thresholds of their own are not compared fairly: one that finds little harms little.
+
+    Parameters
+    ----------
+    pixels : crcore.metrics.PixelScores
+        Of frames with rays.
+    peaks : array-like, shape (n,)
+        Highest probability in the core of each star, of frames without (``keep`` of `harm_by_width`).
+    recalls : sequence of float
+        Shares of the ray pixels.
+
+    Returns
+    -------
+    list of dict
+        ``recall``, ``threshold``, ``stars``, ``harmed``; a recall that is not reached has no row.
+    """
+    prob, rays, _ = pixels.histogram()
+    found = np.cumsum(rays[::-1]) / max(pixels.positives, 1)
+    rows = []
+    for recall in recalls:
+        place = int(np.searchsorted(found, recall))
+        if place == len(found) or prob[::-1][place] < 1e-6:  # what has no probability is not found at any threshold
+            continue
+        threshold = float(prob[::-1][place])
+        harmed = int((np.asarray(peaks) >= threshold).sum())
+        rows.append({"recall": float(recall), "threshold": threshold, "stars": len(peaks), "harmed": harmed})
+    return rows

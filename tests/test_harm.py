@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from crcore import Frame, InputError
+from crcore import Frame, InputError, figures_generic
 from crcore.detection import Detection
-from crcore.harm import core_flagged, count_harmed, find_stars, harm_by_width, star_field
+from crcore.harm import core_flagged, count_harmed, find_stars, harm_at_recall, harm_by_width, star_field
+from crcore.metrics import PixelScores
 
 
 def field(rng, n=3, size=160):
@@ -76,3 +77,28 @@ def test_harm_is_counted_by_width_and_brightness():
     rows = harm_by_width({"all": everything, "none": nothing}, [1.5, 4.0], np.random.default_rng(6), fields=1)
     assert sum(r["stars"] for r in rows if r["detector"] == "all") == 2 * 15**2
     assert all(r["harmed"] == (r["stars"] if r["detector"] == "all" else 0) for r in rows)
+
+
+def test_harm_at_equal_completeness_takes_the_threshold_that_finds_so_much():
+    pixels = PixelScores()
+    pixels.add(np.array([0.9, 0.8, 0.4, 0.2, 0.05, 0.0]), np.array([1, 1, 1, 1, 0, 0]).astype(bool))
+    peaks = np.array([0.95, 0.5, 0.3, 0.1])
+    rows = harm_at_recall(pixels, peaks, [0.25, 0.5, 0.75, 1.0])
+    assert [row["harmed"] for row in rows] == [1, 1, 2, 3]
+    np.testing.assert_allclose([row["threshold"] for row in rows], [0.9, 0.8, 0.4, 0.2], rtol=1e-3)
+    pixels.add(np.array([0.0]), np.array([True]))  # one that is never found
+    assert len(harm_at_recall(pixels, peaks, [0.5, 1.0])) == 1
+    named = [{"detector": "one", **row} for row in rows]
+    assert len(figures_generic.harm_at_recall(named, {"one": (0.5, 250.0)}).axes[0].lines) == 2
+
+
+def test_the_highest_probability_in_a_core_is_kept_for_stars_that_are_not_saturated():
+    kept = {}
+
+    def half(frame):
+        prob = np.full(frame.shape, 0.5, np.float32)
+        return Detection(prob, frame.saturated, 0.7, "half", frame=frame)
+
+    rows = harm_by_width({"half": half}, [3.0], np.random.default_rng(1), fields=1, keep=kept)
+    assert len(kept["half"]) == sum(row["stars"] for row in rows if row["snr"] != "saturated")
+    assert (kept["half"] == 0.5).all()
