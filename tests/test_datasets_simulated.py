@@ -10,7 +10,7 @@ from crcore.dataset import read_sequence
 from crcore.errors import InputError
 from crcore.instruments import CAMERAS, Camera
 from crcore.labeling import KINDS, LabelingConfig
-from crcore.simulate import datasets, movers, observe
+from crcore.simulate import datasets, detector, movers, observe
 from crcore.simulate.datasets import SimulationConfig, labeling_for, simulate_dataset
 from crcore.simulate.recorded import write_rays
 
@@ -397,6 +397,26 @@ def test_labels_by_a_reference_have_its_noise_and_decide_what_it_would_not_find(
     undecided = [(s.ignore[0] & datasets.UNDECIDED) > 0 for s in (exact, seen)]
     assert undecided[0].sum() > 20
     assert not (undecided[1] & ~made.frames[0].saturated).any()
+
+
+def test_single_hot_pixels_are_not_judged_and_hot_columns_are():
+    made = observe.simulate_sequence(
+        CAMERAS["sinistro"], shape=(700, 700), exposure_s=900, rng=np.random.default_rng(5), n_frames=1, field="sparse"
+    )
+    sequence = datasets.label_by_truth(made)
+    unknown = made.hot & ~made.frames[0].bad & (sequence.cr[0] == 0)
+    assert unknown.sum() > 2
+    assert not sequence.judged(0)[unknown].any()
+    chip = chip_with_hot_column()
+    assert chip.hot_pixels.sum() == 1
+    assert chip.hot_pixels[3, 30]
+
+
+def chip_with_hot_column():
+    chip = detector.random_detector(CAMERAS["sinistro"], (40, 40), np.random.default_rng(1))
+    hot = np.zeros((40, 40), np.float32)
+    hot[10:, 7] = hot[3, 30] = 1.0
+    return replace(chip, hot_e_per_s=hot)
 
 
 def test_response_that_no_flat_has_taken_out_is_known_to_the_labels():

@@ -17,7 +17,17 @@ from crcore.batch import run_jobs
 from crcore.dataset import sha256, write_frame, write_sequence
 from crcore.errors import InputError
 from crcore.instruments import CAMERAS, Camera, get_camera
-from crcore.labeling import BORDER, KINDS, NO_DATA, SOURCE, UNDECIDED, LabelingConfig, Sequence, label_sequence
+from crcore.labeling import (
+    BORDER,
+    HOT_PIXEL,
+    KINDS,
+    NO_DATA,
+    SOURCE,
+    UNDECIDED,
+    LabelingConfig,
+    Sequence,
+    label_sequence,
+)
 from crcore.preprocess import sky_and_noise
 from crcore.simulate.observe import simulate_sequence
 from crcore.simulate.recorded import read_rays
@@ -240,8 +250,9 @@ def label_by_truth(observed, rng=None):
     Returns
     -------
     crcore.labeling.Sequence
-        ``ignore`` marks bad pixels, charge above 2.5 sigma that noise has hidden (`UNDECIDED`), and sources, which need
-        not be ignored.
+        ``ignore`` marks bad pixels, charge above 2.5 sigma that noise has hidden (`UNDECIDED`), single hot pixels
+        (`HOT_PIXEL`), which nobody can tell from a ray of one pixel in one exposure, and sources, which need not be
+        ignored.
     """
     cr = np.zeros((len(observed.frames), *observed.frames[0].shape), dtype=np.uint8)
     ignore = np.zeros_like(cr)
@@ -262,6 +273,7 @@ def label_by_truth(observed, rng=None):
         ignore[i][light - level > _SOURCE_SIGMA * noise] |= SOURCE
         unknown = charged > (2.5 if rng is None else 0.5)
         ignore[i][unknown & (cr[i] == 0) & (rng is None or frame.saturated)] |= UNDECIDED
+        ignore[i][observed.hot & (cr[i] == 0)] |= HOT_PIXEL
         ignore[i][frame.bad] |= NO_DATA
         frame.header["LABELS"] = ("truth", "masks are what is known, not found")
     facts = {"cr_pixels": cr.sum(axis=(1, 2)).tolist(), "lost_to_sources": [0] * len(cr)}

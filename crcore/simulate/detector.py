@@ -45,6 +45,12 @@ class Detector:
     crosstalk: float = 0.0
     response: np.ndarray | float = 1.0
 
+    @property
+    def hot_pixels(self):
+        """Hot pixels that stand alone, not those of hot columns; bool, (H, W)."""
+        hot = np.pad(self.hot_e_per_s > 0, ((1, 1), (0, 0)))
+        return hot[1:-1] & ~hot[:-2] & ~hot[2:]
+
     def noise_e(self, expected_e):
         """RMS noise of an exposure of ``expected_e`` electrons, in flat-fielded electrons; (H, W)."""
         return np.sqrt(np.maximum(expected_e, 0) * self.flat + self.read_noise_e**2) / self.flat

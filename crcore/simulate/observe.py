@@ -40,6 +40,8 @@ class SimulatedSequence:
         Charge of the rays in each frame, electrons, float32, (H, W).
     light : tuple of numpy.ndarray
         Expected electrons of everything else before noise, with each pixel's response, float32, (H, W).
+    hot : numpy.ndarray or None
+        Hot pixels of the chip that stand alone; bool, (H, W).
     """
 
     frames: tuple[Frame, ...]
@@ -47,6 +49,7 @@ class SimulatedSequence:
     n_rays: tuple[int, ...]
     charge: tuple[np.ndarray, ...] = ()
     light: tuple[np.ndarray, ...] = ()
+    hot: np.ndarray | None = None
 
 
 def ray_truth(charge_e, noise_e):
@@ -189,7 +192,9 @@ def simulate_sequence(
         charges.append(charge)
         lights.append(expected * chip.response)
         drift = drift + rng.normal(0, 0.7, 2)
-    return SimulatedSequence(tuple(frames), tuple(truths), tuple(counts), tuple(charges), tuple(lights))
+    return SimulatedSequence(
+        tuple(frames), tuple(truths), tuple(counts), tuple(charges), tuple(lights), chip.hot_pixels
+    )
 
 
 class _Imaging:
