@@ -32,42 +32,49 @@ def map_tiles(function, image, *, tile_px, margin_px, multiple, edge_px=16):
     numpy.ndarray
         float32, (H, W): every pixel is answered for.
     """
-    height, width = image.shape
     tile_px, margin_px, edge_px = (-(-n // multiple) * multiple for n in (tile_px, margin_px, edge_px))
-    padded = _reflected(image, edge_px, multiple)
-    answer = np.empty((height, width), dtype=np.float32)
-    for top in range(0, height, tile_px):
-        h = min(tile_px, height - top)
-        rows, up = _around(top + edge_px, h, margin_px, multiple, padded.shape[0])
-        for left in range(0, width, tile_px):
-            w = min(tile_px, width - left)
-            columns, before = _around(left + edge_px, w, margin_px, multiple, padded.shape[1])
-            part = function(np.ascontiguousarray(padded[rows, columns]))
-            answer[top : top + h, left : left + w] = part[up : up + h, before : before + w]
+    answer = np.empty(image.shape, dtype=np.float32)
+    tiles = [[range(start, min(start + tile_px, n)) for start in range(0, n, tile_px)] for n in image.shape]
+    for rows in tiles[0]:
+        for columns in tiles[1]:
+            seen = [
+                range(
+                    max(part.start - margin_px, -edge_px),
+                    min(_up(part.stop, multiple) + margin_px, _up(n, multiple) + edge_px),
+                )
+                for part, n in zip((rows, columns), image.shape, strict=True)
+            ]
+            part = function(_window(image, *seen))
+            inside = tuple(
+                slice(p.start - s.start, p.stop - s.start) for p, s in zip((rows, columns), seen, strict=True)
+            )
+            answer[rows.start : rows.stop, columns.start : columns.stop] = part[inside]
     return answer
 
 
-def _around(start, length, margin, multiple, size):
-    """The rows of a tile with its margin, as far as there are any, and where in them the tile begins."""
-    first = max(start - margin, 0)
-    last = min(start - (-length // multiple) * multiple + margin, size)
-    return slice(first, last), start - first
+def _up(n, multiple):
+    return -(-n // multiple) * multiple
 
 
-def _reflected(image, edge, multiple):
-    """An image that goes on as its reflections: ``edge`` pixels on each side, and what its sides lack to a multiple."""
-    height, width = image.shape
-    padded = np.empty([edge - (-n // multiple) * multiple + edge for n in image.shape], dtype=image.dtype)
-    inside = slice(edge, edge + height), slice(edge, edge + width)
-    padded[inside] = image
-    for outside in (slice(0, edge), slice(edge + width, None)):
-        padded[inside[0], outside] = image[:, _index(outside, edge, padded.shape[1], width)]
-    for outside in (slice(0, edge), slice(edge + height, None)):
-        padded[outside] = padded[edge + _index(outside, edge, padded.shape[0], height)]
-    return padded
+def _window(image, rows, columns):
+    """Part of an image that goes on as its reflections: row -1 is row 1, and so on."""
+    window = np.empty((len(rows), len(columns)), dtype=image.dtype)
+    middle = [
+        slice(max(-part.start, 0), min(n, part.stop) - part.start)
+        for part, n in zip((rows, columns), image.shape, strict=True)
+    ]
+    window[tuple(middle)] = image[max(rows.start, 0) : rows.stop, max(columns.start, 0) : columns.stop]
+    y, x = (_reflected(np.array(part), n) for part, n in zip((rows, columns), image.shape, strict=True))
+    for outside in (slice(0, middle[0].start), slice(middle[0].stop, None)):
+        window[outside] = image[np.ix_(y[outside], x)]
+    for outside in (slice(0, middle[1].start), slice(middle[1].stop, None)):
+        window[:, outside] = image[np.ix_(y, x[outside])]
+    return window
 
 
-def _index(outside, edge, size, length):
-    """Which of ``length`` rows are seen where a padded image goes on: 0 1 2 1 0 1 2 ..."""
-    index = np.abs(np.arange(size)[outside] - edge) % max(2 * (length - 1), 1)
-    return np.minimum(index, 2 * (length - 1) - index) if length > 1 else np.zeros(len(index), dtype=int)
+def _reflected(index, size):
+    """Which of ``size`` rows is seen at a place that may lie outside: 2 1 0 1 2 1 0 ... for three."""
+    if size == 1:
+        return np.zeros_like(index)
+    index = np.abs(index) % (2 * (size - 1))
+    return np.minimum(index, 2 * (size - 1) - index)
