@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import dataclass
+from statistics import median
 
 from crcore.instruments import CAMERAS, LCO
 
@@ -115,10 +116,11 @@ def imagers(survey):
     """Table 1 of labelled files, from `crcore.dataset.survey`: one row for each class and size of image."""
     groups = {}
     for row in survey:
-        scale = row["scale_arcsec"]
-        groups.setdefault((row["class"] or "–", row["shape"], scale and round(scale, 2)), []).append(row)
+        groups.setdefault((row["class"] or "–", row["shape"]), []).append(row)
     rows = []
-    for (name, (height, width), scale), mine in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]))):
+    for (name, (height, width)), mine in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]))):
+        scales = [r["scale_arcsec"] for r in mine if r["scale_arcsec"]]
+        scale = median(scales) if scales else None
         field = f"{width * scale / 60:.0f}′ × {height * scale / 60:.0f}′" if scale else "–"
         cameras = sorted({r["camera"] for r in mine})
         rows.append(

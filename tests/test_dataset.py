@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from crcore import figures, tables
 from crcore.dataset import (
     find_reference,
     open_cached,
@@ -322,6 +323,11 @@ def test_files_are_summed_up_by_camera_and_filter(tmp_path):
     rows = survey(sorted(tmp_path.glob("*.fits")))
     assert [row["exposures"] for row in rows] == [3, 3, 3]
     assert {(row["class"], row["shape"], row["scale_arcsec"]) for row in rows} == {("1 m", (32, 40), None)}
+    rows[0]["scale_arcsec"], rows[1]["scale_arcsec"] = 1.14, 1.16  # filters differ a little
+    (line,) = tables.imagers(rows).rows
+    assert line == ("1 m", "fa02, fa16", "40 × 32", "1.15", "1′ × 1′", "1", "9")
+    months = figures.samples_by_month([r | {"date": "2017-08-16"} for r in rows]).axes[0]
+    assert "1 m (9)" in [text.get_text() for text in months.get_legend().get_texts()]
     other, both = summarise_files(rows, "observed")
     assert (other["camera"], both["camera"], both["data"]) == ("fa02 rp", "fa16 rp", "observed")
     assert (other["exposures"], both["exposures"]) == (3, 6)
