@@ -7,12 +7,13 @@ One file a sequence: primary header, ``SCI`` x n, ``VALID_MASK``, ``CAT``, ``CR`
 """
 
 import hashlib
+import warnings
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
-from astropy.wcs import WCS
+from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_area
 
 from crcore import results
@@ -297,7 +298,9 @@ def lco_class(header):
 
 def _pixel_scale(header):
     """Arcseconds a pixel, by the header's WCS or its PIXSCALE; None where there is neither."""
-    wcs = WCS(header, relax=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)  # of dates and places, which do not matter here
+        wcs = WCS(header, relax=False)
     if wcs.has_celestial:
         return float(np.sqrt(proj_plane_pixel_area(wcs.celestial))) * 3600
     return float(header["PIXSCALE"]) if "PIXSCALE" in header else None
