@@ -143,7 +143,7 @@ def test_kind_of_field_can_be_chosen():
     assert {f.header["FIELD"] for f in simulated(1, field="nebula").frames} == {"nebula"}
 
 
-def marked(camera, shape, rng, prnu):
+def marked(camera, shape, rng, prnu=0.0):
     """A chip with a hot pixel, a hot column, a dead pixel and a dead column, two of them known."""
     assert prnu == 0
     zero, one = np.zeros(shape, "f4"), np.ones(shape, "f4")
