@@ -61,14 +61,14 @@ def main():
     warnings.simplefilter("ignore")
     begun = time.monotonic()
     base = dataclasses.replace(read_recipe(RECIPES / "generic_short.yaml"), epochs=args.epochs)
-    tests = dataset(args.output / "data" / "reference", "reference")
-    sets = [TestSet("unseen exposures, simulated", "simulated", tuple(labelled_files(tests, "valid")))]
+    kinds = {"reference", *(VARIANTS[name].get("labels", "reference") for name in args.only)}
+    made = {labels: dataset(args.output / "data" / labels, labels) for labels in sorted(kinds)}
+    sets = [TestSet("unseen exposures, simulated", "simulated", tuple(labelled_files(made["reference"], "valid")))]
     real = user_data()
     real_sets = ("lowell", "lco", "slit") if real else ()
     rows = []
     for name, change in ((n, VARIANTS[n]) for n in args.only):
-        labels = change.get("labels", "reference")
-        data = dataset(args.output / "data" / labels, labels)
+        data = made[change.get("labels", "reference")]
         if "cameras" in change:
             data = _of_cameras(data, change["cameras"], args.output)
         network = dataclasses.replace(base.network, **change.get("network", {}))
@@ -88,8 +88,10 @@ def main():
     if args.table:
         results.write_rows(args.table, rows)
         command = f"python benchmarks/generic_ablation.py -o {args.output} --epochs {args.epochs} --table {args.table}"
-        made = results.provenance(seed=base.seed, seconds=time.monotonic() - begun)
-        results.write_json(args.table.with_suffix(".json"), {"command": command, "made": made})
+        if args.only != list(VARIANTS):
+            command += " --only " + " ".join(f"'{name}'" if "'" not in name else f'"{name}"' for name in args.only)
+        how = results.provenance(seed=base.seed, seconds=time.monotonic() - begun)
+        results.write_json(args.table.with_suffix(".json"), {"command": command, "made": how})
 
 
 def _of_cameras(data, cameras, folder):

@@ -12,7 +12,8 @@ from crcore.instruments import Camera
 from crcore.labeling import SOURCE
 from crcore.objects import ObjectScores
 from crcore.recipe import Recipe
-from crcore.simulate.datasets import SimulationConfig, label_by_truth, simulate_dataset
+from crcore.simulate.datasets import SimulationConfig, simulate_dataset
+from crcore.simulate.known import label_by_truth
 from crcore.simulate.observe import simulate_sequence
 
 __all__ = ["GenericStudyConfig", "own_camera", "score_by_kind", "unseen_cameras"]

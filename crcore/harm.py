@@ -122,7 +122,7 @@ def core_flagged(mask, stars, *, radius_px=CORE_PX):
 def core_peak(image, stars, *, radius_px=CORE_PX):
     """The highest value of an image (H, W) within ``radius_px`` of each star's centre, (n,); at least zero."""
     height, width = image.shape
-    peak = np.zeros(len(stars), dtype=image.dtype)
+    peak = np.zeros(len(stars.x), dtype=image.dtype)
     row, column = np.round(stars.y).astype(int), np.round(stars.x).astype(int)
     reach = int(np.ceil(radius_px)) + 1
     for dy in range(-reach, reach + 1):

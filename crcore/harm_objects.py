@@ -11,7 +11,7 @@ from scipy import signal
 
 from crcore.errors import InputError
 from crcore.frame import Frame
-from crcore.harm import CORE_PX, star_field
+from crcore.harm import CORE_PX, core_flagged, star_field
 from crcore.instruments import Camera
 from crcore.simulate import movers, sky, spectra
 from crcore.simulate.detector import expose, random_detector, saturation_level
@@ -43,19 +43,13 @@ class Objects:
     radius_px: float = CORE_PX
 
     def __len__(self):
+        """How many objects there are."""
         return int(self.owner.max(initial=-1)) + 1
 
     def harmed(self, mask):
         """Which objects a mask (H, W) harms; bool, one for each."""
-        reach = int(np.ceil(self.radius_px)) + 1
-        steps = np.arange(-reach, reach + 1)
-        y, x = (np.round(places).astype(int)[:, None, None] for places in (self.y, self.x))
-        y, x = np.broadcast_arrays(y + steps[:, None], x + steps)  # (n, places around)
-        near = (y - self.y[:, None, None]) ** 2 + (x - self.x[:, None, None]) ** 2 <= self.radius_px**2
-        near &= (y >= 0) & (y < mask.shape[0]) & (x >= 0) & (x < mask.shape[1])
-        flagged = near & mask[np.clip(y, 0, mask.shape[0] - 1), np.clip(x, 0, mask.shape[1] - 1)]
         harmed = np.zeros(len(self), dtype=bool)
-        np.logical_or.at(harmed, self.owner, flagged.any(axis=(1, 2)))
+        np.logical_or.at(harmed, self.owner, core_flagged(mask, self, radius_px=self.radius_px))
         return harmed
 
 

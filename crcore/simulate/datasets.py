@@ -9,33 +9,20 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
-from scipy import ndimage
 
 from crcore import results
 from crcore.batch import run_jobs
 from crcore.dataset import sha256, write_frame, write_sequence
 from crcore.errors import InputError
 from crcore.instruments import CAMERAS, Camera, get_camera
-from crcore.labeling import (
-    BORDER,
-    HOT_PIXEL,
-    KINDS,
-    NO_DATA,
-    SOURCE,
-    UNDECIDED,
-    LabelingConfig,
-    Sequence,
-    label_sequence,
-)
-from crcore.preprocess import sky_and_noise
+from crcore.labeling import BORDER, KINDS, NO_DATA, SOURCE, LabelingConfig, label_sequence
+from crcore.simulate.known import label_by_truth
 from crcore.simulate.observe import simulate_sequence
 from crcore.simulate.recorded import read_rays
 from crcore.simulate.sky import FIELD_KINDS
 
 __all__ = [
     "SimulationConfig",
-    "label_by_truth",
     "labeling_for",
     "simulate_dataset",
     "simulate_exposures",
@@ -86,11 +73,6 @@ _MANIFEST = (
 #: names of cameras that are drawn at random
 _RANDOM = {"random": "imaging", "random_slit": "slit", "random_echelle": "echelle", "random_orbit": "orbit"}
 
-_NEIGHBOURS = np.ones((3, 3))
-
-#: light this many times the noise above its surroundings is a source
-_SOURCE_SIGMA = 3.0
-
 
 @dataclass(frozen=True)
 class SimulationConfig:
@@ -117,9 +99,9 @@ class SimulationConfig:
     prnu : float
         Largest response from pixel to pixel, RMS, that no flat field has taken out; each sequence draws its own.
     labels : {"appendix A", "truth", "reference"}
-        How rays are marked: as the paper labels repeated exposures, or by what is known (`label_by_truth`), exactly or
-        with the noise that a median of other visits would have. What is known needs no second visit, has rays on
-        sources too, and marks sources without ignoring them.
+        How rays are marked: as the paper labels repeated exposures, or by what is known (`crcore.simulate.known`),
+        exactly or with the noise that a median of other visits would have. What is known needs no second visit, has
+        rays on sources too, and marks sources without ignoring them.
     field : str
         One kind of sky for all images (`crcore.simulate.sky.FIELD_KINDS`); those of each camera where it is empty.
     sequences : dict
@@ -228,65 +210,6 @@ def simulate_labelled(name, config, labeling=LabelingConfig(), *, exposure_s=900
         crossings=False,
     )
     return label_sequence(made.frames, labeling_for(camera, labeling), truth=made.truth)
-
-
-def label_by_truth(observed, rng=None):
-    """Label a simulated sequence by the paper's limits, with the light and the rays known in place of a median.
-
-    A seed deviates from the expected light by more than 5 sigma and holds charge of a ray; what hangs together with
-    it, deviates by more than 2.5 sigma and lies at most a pixel from such charge is the ray. So labels follow the
-    noise as those of appendix A do, and rays on sources have them too.
-
-    With ``rng`` the light is known only as well as from the median of 2 to 11 other visits, a number that is drawn for
-    each exposure: such are the references by which real frames are judged. What those would not have found is then
-    no ray, as there, and not undecided.
-
-    Parameters
-    ----------
-    observed : crcore.simulate.observe.SimulatedSequence
-    rng : numpy.random.Generator, optional
-        Of the reference's noise; none for labels that know the light exactly.
-
-    Returns
-    -------
-    crcore.labeling.Sequence
-        ``ignore`` marks bad pixels, charge above 2.5 sigma that noise has hidden (`UNDECIDED`), single hot pixels
-        (`HOT_PIXEL`), which nobody can tell from a ray of one pixel in one exposure, and sources, which need not be
-        ignored.
-    """
-    cr = np.zeros((len(observed.frames), *observed.frames[0].shape), dtype=np.uint8)
-    ignore = np.zeros_like(cr)
-    for i, (frame, charge, light) in enumerate(zip(observed.frames, observed.charge, observed.light, strict=True)):
-        noise = np.sqrt(np.maximum(light, 0) + frame.read_noise**2)
-        deviation, charged = (frame.data - light) / noise, charge / noise
-        if rng is not None:
-            others = int(rng.integers(2, 12))
-            spread = np.float32(np.sqrt((1.0 if others == 2 else np.pi / 2) / others))  # of a median, in the noise
-            deviation = (deviation - spread * rng.standard_normal(light.shape, dtype=np.float32)) / np.hypot(1, spread)
-        near = ndimage.binary_dilation(charged > 0.5, _NEIGHBOURS)
-        groups, n = ndimage.label((deviation > 2.5) & near, _NEIGHBOURS)
-        seeded = np.zeros(n + 1, dtype=bool)
-        seeded[groups[(deviation > 5) & (charged > 2.5)]] = True
-        seeded[0] = False
-        cr[i] = seeded[groups]
-        level = sky_and_noise(light)[0]
-        ignore[i][light - level > _SOURCE_SIGMA * noise] |= SOURCE
-        unknown = charged > (2.5 if rng is None else 0.5)
-        ignore[i][unknown & (cr[i] == 0) & (rng is None or frame.saturated)] |= UNDECIDED
-        ignore[i][observed.hot & (cr[i] == 0)] |= HOT_PIXEL
-        ignore[i][frame.bad] |= NO_DATA
-        frame.header["LABELS"] = ("truth", "masks are what is known, not found")
-    facts = {"cr_pixels": cr.sum(axis=(1, 2)).tolist(), "lost_to_sources": [0] * len(cr)}
-    return Sequence(
-        np.stack([frame.data for frame in observed.frames]),
-        cr,
-        ignore,
-        tuple(frame.header for frame in observed.frames),
-        tuple(frame.name for frame in observed.frames),
-        Table({"x": np.zeros(0), "y": np.zeros(0)}),
-        facts,
-        np.stack(observed.truth),
-    )
 
 
 def simulate_dataset(folder, config, labeling=LabelingConfig(), *, workers=1, progress=None):  # noqa: B008

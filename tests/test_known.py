@@ -1,0 +1,83 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from crcore.instruments import CAMERAS
+from crcore.labeling import SOURCE, UNDECIDED
+from crcore.simulate import detector, observe
+from crcore.simulate.known import label_by_truth
+
+
+def test_light_above_its_surroundings_is_marked_as_a_source():
+    made = observe.simulate_sequence(
+        CAMERAS["sinistro"], shape=(96, 96), exposure_s=300, rng=np.random.default_rng(5), n_frames=1, field="crowded"
+    )
+    sequence = label_by_truth(made)
+    source = (sequence.ignore[0] & SOURCE) > 0
+    assert 0.01 < source.mean() < 0.9
+    assert made.light[0][source].mean() > 1.2 * np.median(made.light[0])
+
+
+def test_labels_by_a_reference_have_its_noise_and_decide_what_it_would_not_find():
+    made = observe.simulate_sequence(
+        CAMERAS["sinistro"],
+        shape=(300, 300),
+        exposure_s=600,
+        rng=np.random.default_rng(5),
+        n_frames=1,
+        field="sparse",
+        rate_factor=60.0,
+    )
+    exact = label_by_truth(made)
+    seen = label_by_truth(made, np.random.default_rng(1))
+    noise = np.sqrt(made.light[0] + made.frames[0].read_noise ** 2)
+    deviation, labelled = (made.frames[0].data - made.light[0]) / noise, exact.cr[0] == 1
+    faint, bright = labelled & (deviation < 3), labelled & (deviation > 9)
+    assert faint.sum() > 50
+    assert 0.2 < seen.cr[0][faint].mean() < 0.8
+    assert seen.cr[0][bright].mean() > 0.995
+    undecided = [(s.ignore[0] & UNDECIDED) > 0 for s in (exact, seen)]
+    assert undecided[0].sum() > 20
+    assert not (undecided[1] & ~made.frames[0].saturated).any()
+
+
+def test_single_hot_pixels_are_not_judged_and_hot_columns_are():
+    made = observe.simulate_sequence(
+        CAMERAS["sinistro"], shape=(700, 700), exposure_s=900, rng=np.random.default_rng(5), n_frames=1, field="sparse"
+    )
+    sequence = label_by_truth(made)
+    unknown = made.hot & ~made.frames[0].bad & (sequence.cr[0] == 0)
+    assert unknown.sum() > 2
+    assert not sequence.judged(0)[unknown].any()
+    chip = chip_with_hot_column()
+    assert chip.hot_pixels.sum() == 1
+    assert chip.hot_pixels[3, 30]
+
+
+def chip_with_hot_column():
+    chip = detector.random_detector(CAMERAS["sinistro"], (40, 40), np.random.default_rng(1))
+    hot = np.zeros((40, 40), np.float32)
+    hot[10:, 7] = hot[3, 30] = 1.0
+    return replace(chip, hot_e_per_s=hot)
+
+
+def test_response_that_no_flat_has_taken_out_is_known_to_the_labels():
+    made = observe.simulate_sequence(
+        CAMERAS["spectral"],
+        shape=(200, 200),
+        exposure_s=1800,
+        rng=np.random.default_rng(2),
+        n_frames=1,
+        field="sparse",
+        rate_factor=1e-6,
+        crossings=False,
+        prnu=0.1,
+    )
+    (frame,), (light,) = made.frames, made.light
+    good = ~frame.bad & (light < 2 * np.median(light))
+    pattern, noise = 0.1 * np.median(light), np.sqrt(np.median(light) + frame.read_noise**2)
+    assert pattern > 1.5 * noise
+    assert np.std((frame.data - np.median(light))[good]) > 1.5 * noise
+    middle = np.percentile((frame.data - light)[good] / noise, [16, 84])
+    assert np.ptp(middle) / 2 == pytest.approx(1, abs=0.15)
