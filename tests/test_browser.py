@@ -53,6 +53,11 @@ def field(page, label):
     return page.find_element(By.XPATH, f"//label[.='{label}']/following-sibling::input")
 
 
+def fill(page, label, text):
+    """Type over what a field holds, and leave it, as a person would."""
+    field(page, label).send_keys(Keys.CONTROL, "a", Keys.NULL, str(text), Keys.TAB)
+
+
 def picture(page, name):
     return page.find_element(By.CSS_SELECTOR, f"img.{name}").get_attribute("src")
 
@@ -165,9 +170,7 @@ def test_paint_undo_save_and_find_the_same_mask(page, frame_file):
     button(page, "Redo").click()
     assert until(lambda: counts(page) == painted)
     target = frame_file.with_name("mask.fits")
-    name = field(page, "Save as")
-    name.clear()
-    name.send_keys(str(target), Keys.TAB)
+    fill(page, "Save as", target)
     button(page, "Save mask").click()
     wait_for(page, "Saved", selector=".crcore-message")
     with fits.open(target) as hdus:
@@ -192,6 +195,24 @@ def test_the_keyboard_zooms_and_undoes(page):
 
 
 @through_voila
+def test_keys_go_to_the_field_that_has_the_focus_wherever_the_mouse_rests(page):
+    view = page.find_element(By.CSS_SELECTOR, "img.crcore-image")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", view)
+    ActionChains(page).move_to_element(view).perform()
+    name, before = field(page, "Save as"), picture(page, "crcore-image")
+    old = name.get_attribute("value")
+    page.execute_script("arguments[0].focus({preventScroll: true}); arguments[0].select()", name)
+    ActionChains(page).send_keys("+bun/+").perform()
+    assert name.get_attribute("value") == "+bun/+"
+    ActionChains(page).key_down(Keys.CONTROL).send_keys("a").key_up(Keys.CONTROL).send_keys(old, Keys.TAB).perform()
+    time.sleep(0.5)
+    assert picture(page, "crcore-image") == before
+    ActionChains(page).click(view).send_keys("+").perform()  # and back, by a click
+    assert until(lambda: picture(page, "crcore-image") != before)
+    ActionChains(page).send_keys("0").perform()
+
+
+@through_voila
 @pytest.mark.parametrize("what", ["text", "nan", "missing"])
 def test_a_bad_file_is_told_in_the_page_which_goes_on(page, tmp_path, what):
     path = tmp_path / f"{what}.fits"
@@ -200,9 +221,7 @@ def test_a_bad_file_is_told_in_the_page_which_goes_on(page, tmp_path, what):
     elif what == "nan":
         fits.PrimaryHDU(np.full((30, 30), np.nan, dtype=np.float32)).writeto(path)
     before = counts(page)
-    name = field(page, "File")
-    name.clear()
-    name.send_keys(str(path), Keys.TAB)
+    fill(page, "File", path)
     button(page, "Open").click()
     wait_for(page, what, selector=".crcore-message")
     assert counts(page) == before
@@ -212,9 +231,7 @@ def test_a_bad_file_is_told_in_the_page_which_goes_on(page, tmp_path, what):
 def test_a_cube_asks_for_its_plane(page, tmp_path):
     rng = np.random.default_rng(1)
     fits.PrimaryHDU(rng.normal(300, 18, (3, 64, 64)).astype(np.float32)).writeto(tmp_path / "cube.fits")
-    name = field(page, "File")
-    name.clear()
-    name.send_keys(str(tmp_path / "cube.fits"), Keys.TAB)
+    fill(page, "File", tmp_path / "cube.fits")
     button(page, "Open").click()
     wait_for(page, "cube of 3 planes", selector=".crcore-message")
     assert field(page, "Plane").is_displayed()

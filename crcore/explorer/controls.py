@@ -18,7 +18,8 @@ _KEYS = (
     "<b>Keys</b>, with the pointer on a view: arrows move, + and - zoom, 0 shows all, W A S D move the cursor, Enter "
     "uses the tool there, N and P the next and previous ray, B blinks, U and R undo and redo."
 )
-#: the page refuses a file that is too large before it is sent: the connection would break
+#: the page refuses a file that is too large before it is sent: the connection would break; and keys go to the field
+#: that has the focus: ipyevents would take them all for the view under the mouse, until the mouse leaves it
 _GUARD = """
 if (!window.crcoreGuard) {
   window.crcoreGuard = true;
@@ -38,6 +39,15 @@ if (!window.crcoreGuard) {
       const place = document.querySelector(".crcore-message .widget-html-content");
       if (place) place.textContent = "The file is too large to upload (more than LIMIT bytes): open it by its path.";
     }
+  }, true);
+  document.addEventListener("focusin", function (event) {
+    document.querySelectorAll(".ipyevents-watched").forEach(function (view) {
+      if (!view.contains(event.target)) view.dispatchEvent(new MouseEvent("mouseleave"));
+    });
+  });
+  document.addEventListener("mousedown", function (event) {
+    const view = event.target.closest(".crcore-image, .crcore-mask");
+    if (view && !view.classList.contains("ipyevents-watched")) view.dispatchEvent(new MouseEvent("mouseenter"));
   }, true);
 }
 """
@@ -59,8 +69,12 @@ class Controls:
     def __init__(self, models, model, size_px):
         wide = {"description_width": "110px"}
         long = widgets.Layout(width="330px")
+        # whole paths only: sent at each key, a busy kernel's answer would overwrite what was typed since
         self.file = widgets.Text(
-            description="File", placeholder="path of a FITS file", layout=widgets.Layout(width="420px")
+            description="File",
+            placeholder="path of a FITS file",
+            continuous_update=False,
+            layout=widgets.Layout(width="420px"),
         )
         self.open = widgets.Button(description="Open", tooltip="Open the file at this path")
         self.upload = widgets.FileUpload(description="Upload", accept=".fits,.fit,.fts,.fz,.gz", multiple=False)
@@ -100,7 +114,7 @@ class Controls:
         self.radius = widgets.IntSlider(description="Brush (px)", min=0, max=10, value=1, style=wide, layout=long)
         self.undo = widgets.Button(description="Undo", tooltip="Take the last edit back (U)")
         self.redo = widgets.Button(description="Redo", tooltip="Make it again (R)")
-        self.target = widgets.Text(description="Save as", style=wide, layout=long)
+        self.target = widgets.Text(description="Save as", continuous_update=False, style=wide, layout=long)
         self.save = widgets.Button(description="Save mask", tooltip="Mask, probabilities and edits as FITS")
         self.teach = widgets.Button(description="Save for training", tooltip="As labels, for crcore train")
         self.reload = widgets.Button(description="Load mask", tooltip="Go on from a file that was saved here")
