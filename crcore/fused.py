@@ -1,11 +1,16 @@
 """The compact network on a processor that computes in bfloat16: the same layers in fewer passes over memory."""
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 
 from crcore.networks import CompactUNet
 
 __all__ = ["FusedCompact"]
+
+#: Linux gives memory back to the kernel, and takes it page by page again for the next tile, until it has once seen so
+#: large a block freed (M_MMAP_THRESHOLD in mallopt(3): just under 32 MB)
+_KEPT_BYTES = 2**25 - 2**16
 
 
 class FusedCompact:
@@ -29,6 +34,7 @@ class FusedCompact:
         return plain and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
     def __init__(self, network):
+        np.empty(_KEPT_BYTES, np.uint8)  # given back at once
         first = network.enter.conv1
         coarse = first.weight.detach().bfloat16()
         rest = (first.weight.detach() - coarse).bfloat16()
@@ -36,7 +42,7 @@ class FusedCompact:
         self._enter = _packed(weight, first.bias), _layer(network.enter.conv2)
         self._down = [(_layer(block.conv1), _layer(block.conv2)) for block in network.down]
         self._widen = [(_half(layer.weight), _half(layer.bias)) for layer in network.widen]
-        self._up = [(_layer(block.conv1), _layer(block.conv2)) for block in network.up]
+        self._up = [(*_split(block.conv1), _layer(block.conv2)) for block in network.up]
         self._fine = network.fine > 0
         leave = network.coarse if self._fine else network.leave
         self._leave = _half(leave.weight), _half(leave.bias)
@@ -56,9 +62,9 @@ class FusedCompact:
         for layers in self._down:
             skips.append(x)
             x = _block(_pooled(x), layers)
-        for (weight, bias), layers in zip(self._widen, self._up, strict=True):
+        for (weight, bias), (beside, below, last) in zip(self._widen, self._up, strict=True):
             x = functional.conv_transpose2d(x, weight, bias, stride=2)
-            x = _block(torch.cat([skips.pop(), x], dim=1), layers)
+            x = _convolve(_added(_convolve(skips.pop(), beside, then="none"), x, below), last)
         logits = functional.conv2d(x, *self._leave)  # (1, 4, H/2, W/2)
         if self._fine:
             answered = logits.permute(0, 2, 3, 1).view(torch.int32)[0]  # (H/2, W/2, 2): rows of the blocks
@@ -95,9 +101,22 @@ def _layer(convolution):
     return _packed(convolution.weight, convolution.bias)
 
 
-def _convolve(x, layer):
-    """A 3x3 convolution and ReLU in one call."""
-    return torch.ops.mkldnn._convolution_pointwise(x, *layer, [1, 1], [1, 1], [1, 1], 1, "relu", [], "")
+def _split(convolution):
+    """A convolution of two images beside each other as one of each: their sum is the same, without a copy of both."""
+    half = convolution.in_channels // 2
+    weight = convolution.weight
+    return _packed(weight[:, :half], convolution.bias), _packed(weight[:, half:], torch.zeros_like(convolution.bias))
+
+
+def _convolve(x, layer, then="relu"):
+    """A 3x3 convolution and what follows it in one call."""
+    return torch.ops.mkldnn._convolution_pointwise(x, *layer, [1, 1], [1, 1], [1, 1], 1, then, [], "")
+
+
+def _added(known, x, layer):
+    """ReLU of ``known`` and a convolution of x, written over ``known``."""
+    fuse = torch.ops.mkldnn._convolution_pointwise_.binary
+    return fuse(known, x, *layer, [1, 1], [1, 1], [1, 1], 1, "add", 1.0, "relu", [], "")
 
 
 def _block(x, layers):
