@@ -91,8 +91,9 @@ class Camera:
     def random(cls, rng, kind="imaging"):
         """A camera drawn from broad priors: what detectors for cameras never seen are trained on.
 
-        Pixels of 9 to 45 um (binned), silicon of 10 to 300 um, point-spread functions of 1.2 to
-        8 px; gain, noise and full well over the ranges of cameras in use.
+        Pixels of 9 to 45 um (binned), silicon of 10 to 300 um, point-spread functions of 1.5 to
+        8 px (of sharper ones a faint star is one pixel, and no single exposure tells it from a ray); gain, noise and
+        full well over the ranges of cameras in use.
 
         Parameters
         ----------
@@ -112,7 +113,7 @@ class Camera:
         pixel_um = float(rng.choice([9.0, 10.0, 12.0, 13.5, 15.0])) * binning
         thickness = between(10.0, 300.0)
         noise = between(1.5, 18.0)
-        fwhm = between(1.2, 7.0)
+        fwhm = between(1.5, 7.0)
         drawn = cls(
             name="random",
             telescope_class="random",

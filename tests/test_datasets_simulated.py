@@ -267,11 +267,10 @@ def test_errors_of_the_program_are_not_taken_for_refusals(tmp_path, monkeypatch)
 @pytest.mark.parametrize("crossings", [True, False])
 def test_nothing_crosses_when_told(tmp_path, monkeypatch, crossings):
     drawn = []
-    monkeypatch.setattr(observe, "STREAK_SHARE", 1.0)
     monkeypatch.setattr(observe, "ASTEROID_SHARE", 1.0)
     for name in ("add_streak", "add_asteroid"):
         monkeypatch.setattr(movers, name, lambda *args, **options: drawn.append(args))
-    simulate_dataset(tmp_path, replace(SMALL, crossings=crossings), LABELING)
+    simulate_dataset(tmp_path, replace(SMALL, crossings=crossings, streak_share=1.0), LABELING)
     assert bool(drawn) == crossings
 
 
@@ -367,8 +366,12 @@ def test_labels_by_truth_need_one_exposure_and_know_rays_on_sources(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"labels": "magic"}, {"visits": 2}, {"visits": 0, "labels": "truth"}, {"prnu": 0.5}, {"prnu": -0.1}]
+    "wrong",
+    [
+        *({"labels": "magic"}, {"visits": 2}, {"visits": 0, "labels": "truth"}),
+        *({"prnu": 0.5}, {"prnu": -0.1}, {"streak_share": 1.5}),
+    ],
 )
 def test_labels_and_visits_must_fit(wrong):
-    with pytest.raises(InputError, match=r"labels|visits|prnu"):
+    with pytest.raises(InputError, match=r"labels|visits|prnu|streak_share"):
         SimulationConfig(**wrong)

@@ -173,9 +173,8 @@ def test_blemishes_stay_in_place_while_the_sky_moves(empty, monkeypatch):
 
 
 def test_streaks_are_in_the_data_and_not_in_the_truth(empty, monkeypatch):
-    monkeypatch.setattr(observe, "STREAK_SHARE", 1.0)
     monkeypatch.setattr(movers, "random_streak", lambda *args: Streak(48.0, 48.0, 0.0, 1e5))
-    made = simulated(6, rate_factor=0.0)
+    made = simulated(6, rate_factor=0.0, streak_share=1.0)
     for frame in made.frames:
         across = frame.data.sum(axis=0) - 96 * np.median(frame.data[:20])
         assert np.median(across) == pytest.approx(1e5, rel=0.05)
@@ -187,29 +186,26 @@ def test_streaks_are_in_the_data_and_not_in_the_truth(empty, monkeypatch):
 def test_a_share_of_exposures_has_streaks(monkeypatch, noiseless, empty):
     drawn = []
     monkeypatch.setattr(movers, "add_streak", lambda *args: drawn.append(args))
-    monkeypatch.setattr(observe, "STREAK_SHARE", 0.3)
-    simulated(6, shape=(16, 16), rate_factor=0.0, n_frames=100)
+    simulated(6, shape=(16, 16), rate_factor=0.0, n_frames=100, streak_share=0.3)
     assert len(drawn) == pytest.approx(30, abs=18)
 
 
 def test_nothing_crosses_when_told(monkeypatch, noiseless, empty):
-    for share in ("STREAK_SHARE", "ASTEROID_SHARE"):
-        monkeypatch.setattr(observe, share, 1.0)
+    monkeypatch.setattr(observe, "ASTEROID_SHARE", 1.0)
     drawn = []
     for name in ("add_streak", "add_asteroid"):
         monkeypatch.setattr(movers, name, lambda *args, **options: drawn.append(args))
-    simulated(6, crossings=False)
+    simulated(6, crossings=False, streak_share=1.0)
     assert not drawn
-    simulated(6, crossings=True)
+    simulated(6, crossings=True, streak_share=1.0)
     assert len(drawn) == 4
 
 
 def test_an_asteroid_moves_over_the_sky_and_is_not_in_the_truth(noiseless, empty, monkeypatch):
-    monkeypatch.setattr(observe, "STREAK_SHARE", 0.0)
     monkeypatch.setattr(observe, "ASTEROID_SHARE", 1.0)
     speed = 10 / 630  # px per second: 10 px from exposure to exposure
     monkeypatch.setattr(movers, "random_asteroid", lambda *args: Asteroid(60.0, 30.0, speed, 0.0, 500.0))
-    made = simulated(7, SHARP, shape=(120, 120), n_frames=3, rate_factor=0.0)
+    made = simulated(7, SHARP, shape=(120, 120), n_frames=3, rate_factor=0.0, streak_share=0.0)
     for k, frame in enumerate(made.frames):
         light = (frame.data - np.median(frame.data)).clip(0)
         rows, columns = np.indices(light.shape)

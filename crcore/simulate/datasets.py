@@ -17,7 +17,7 @@ from crcore.errors import InputError
 from crcore.instruments import CAMERAS, Camera, get_camera
 from crcore.labeling import BORDER, KINDS, NO_DATA, SOURCE, LabelingConfig, label_sequence
 from crcore.simulate.known import label_by_truth
-from crcore.simulate.observe import simulate_sequence
+from crcore.simulate.observe import STREAK_SHARE, simulate_sequence
 from crcore.simulate.recorded import read_rays
 from crcore.simulate.sky import FIELD_KINDS
 
@@ -90,6 +90,8 @@ class SimulationConfig:
         Multiplies the natural rate of rays.
     crossings : bool
         Let satellites, aeroplanes and asteroids cross fields.
+    streak_share : float
+        Share of the exposures of fields that a satellite or an aeroplane crosses, where ``crossings`` are let.
     recorded : str
         File of recorded rays (`crcore.simulate.recorded.read_rays`) that stand in for simulated ones; none if empty.
     recorded_share : float
@@ -115,6 +117,7 @@ class SimulationConfig:
     exposure_s: tuple[float, float] = (100.0, 900.0)
     rate_factor: float = 1.0
     crossings: bool = True
+    streak_share: float = STREAK_SHARE
     prnu: float = 0.0
     recorded: str = ""
     recorded_share: float = 0.5
@@ -132,6 +135,8 @@ class SimulationConfig:
             raise InputError(f"field = {self.field!r}: use one of {', '.join(FIELD_KINDS)}, or leave it empty")
         if self.labels not in ("appendix A", "truth", "reference"):
             raise InputError(f"labels = {self.labels!r}: use 'appendix A', 'truth' or 'reference'")
+        if not 0 <= self.streak_share <= 1:
+            raise InputError(f"streak_share = {self.streak_share}: a share between 0 and 1 is needed")
         if not 0 <= self.prnu < 0.2:
             raise InputError(f"prnu = {self.prnu}: a share between 0 and 0.2 is needed")
         least = 3 if self.labels == "appendix A" else 1
@@ -304,6 +309,7 @@ def _simulate_one(folder, split, name, code, k, config, labeling, key):
             rate_factor=config.rate_factor,
             identifier=10_000 * (1 + code % 9_999) + k,
             crossings=config.crossings,
+            streak_share=config.streak_share,
             n_frames=config.visits,
             footprints=_recorded_rays(config.recorded) if injected else None,
             prnu=float(extra.uniform(0, config.prnu)),

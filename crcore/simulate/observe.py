@@ -94,6 +94,7 @@ def simulate_sequence(
     crossings=True,
     footprints=None,
     prnu=0.0,
+    streak_share=STREAK_SHARE,
 ):
     """Observe a random field, or take a random spectrum, several times in a row, as one LCO molecule does.
 
@@ -125,12 +126,16 @@ def simulate_sequence(
     prnu : float, optional
         Response from pixel to pixel that no flat field has taken out, RMS (`crcore.simulate.detector.random_detector`).
 
+    streak_share : float, optional
+        Share of the exposures of fields that a satellite or an aeroplane crosses.
+
     Returns
     -------
     SimulatedSequence
     """
     imaging = instrument.kind == "imaging"
-    scene = _Imaging(instrument, shape, exposure_s, field, crossings, rng) if imaging else None
+    streaks = streak_share if crossings else 0.0
+    scene = _Imaging(instrument, shape, exposure_s, field, crossings, streaks, rng) if imaging else None
     spectrum = None if imaging else spectra.random_spectrum(instrument, shape, exposure_s=exposure_s, rng=rng)
     chip = random_detector(instrument, shape, rng, prnu)
     tilt = np.arccos(rng.uniform(0.5, 1.0))
@@ -200,8 +205,8 @@ def simulate_sequence(
 class _Imaging:
     """A field, the optics it is seen through, and what crosses it."""
 
-    def __init__(self, camera, shape, exposure_s, kind, crossings, rng):
-        self.camera, self.shape, self.exposure_s, self.crossings = camera, shape, exposure_s, crossings
+    def __init__(self, camera, shape, exposure_s, kind, crossings, streaks, rng):
+        self.camera, self.shape, self.exposure_s, self.streaks = camera, shape, exposure_s, streaks
         space = camera.site == "orbit"
         per_px = (camera.pixel_scale_arcsec / 0.4) ** 2 * _AREA.get(camera.telescope_class, 1.0)
         # e/s/px, from dark to bright time; above the atmosphere: zodiacal light.
@@ -246,7 +251,7 @@ class _Imaging:
             movers.add_asteroid(
                 expected, self.asteroid, psf, begin_s=begin_s, exposure_s=self.exposure_s, shift_px=shift
             )
-        if self.crossings and rng.random() < STREAK_SHARE:
+        if self.streaks and rng.random() < self.streaks:
             movers.add_streak(expected, movers.random_streak(self.shape, self.noise_e, rng), fwhm_px)
         return expected, fwhm_px
 
