@@ -21,11 +21,11 @@ NOTEBOOKS = {
     "04_training": (["02_dataset"], ["training"], False),
     "05_ablation": (["02_dataset", "04_training"], ["simulation", "labeling", "unseen"], False),
     "06_lco": (["02_dataset", "04_training"], ["evaluation"], True),
-    "07_gemini": (["05_ablation", "06_lco"], ["simulation", "labeling", "evaluation", "unseen"], False),
+    "07_gemini": (["05_ablation"], ["simulation", "labeling", "evaluation", "unseen"], False),
     "08_hst": ([], ["hst", "evaluation"], False),
     "09_nres": ([], ["spectra", "evaluation"], False),
     "11_generic_detector": (["01_labeling"], ["generic", "evaluation"], True),
-    "10_toolkit": ([], [], False),
+    "10_toolkit": ([], ["simulation"], False),
     "12_ledger": (
         ["01_labeling", "02_dataset", "03_network_and_loss", "04_training", "05_ablation", "06_lco", "07_gemini",
          "08_hst", "09_nres", "10_toolkit", "11_generic_detector"],
@@ -36,7 +36,7 @@ NOTEBOOKS = {
 
 # what they print of seconds is of two threads with nothing beside them; the others run two at a time
 JUDGED = ("06_lco", "07_gemini", "08_hst", "09_nres")
-TIMED = ("06_lco", "09_nres", "11_generic_detector")
+TIMED = ("10_toolkit", "11_generic_detector")
 
 
 def user_files():

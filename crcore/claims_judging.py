@@ -159,8 +159,8 @@ def _share(evidence, notebook, kind, what):
     )
 
 
-def _seconds(evidence, notebook, key, published, what):
-    taken = getattr(evidence, notebook).get(key, {})
+def _seconds(evidence, key, published, what):
+    taken = evidence.toolkit.get("seconds", {}).get(key, {})
     if not taken:
         return None
     theirs = taken.get("Cosmic-CoNN (released)")
@@ -249,9 +249,9 @@ MEASURES = {
     "C41": partial(_share, notebook="gemini", kind="worms", what="worms"),
     "C42": partial(_lead, where="HST resolved galaxy", key="tpr_at_0.01%", published=8),
     "C43": partial(_elsewhere, reason="Needs the NRES frames of the LCO archive ('crcore fetch lco-archive')."),
-    "C44": partial(_seconds, notebook="spectra", key="seconds_4k", published=25, what="simulated NRES, 4096²"),
+    "C44": partial(_seconds, key="nres 4096", published=25, what="simulated NRES, 4096²"),
     "C45": partial(_elsewhere, reason="The profile-fitting code of Bai et al. was not released."),
-    "C46": partial(_seconds, notebook="lco", key="seconds_2k", published=7.5, what="simulated Sinistro, 2048²"),
+    "C46": partial(_seconds, key="sinistro 2048", published=7.5, what="simulated Sinistro, 2048²"),
     "C47": partial(_elsewhere, reason="No GPU was at hand; 'crcore detect' takes one where it is."),
     "C49": _explorer,
     "C60": _fine_tuned,

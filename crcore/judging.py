@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from crcore.contenders import contenders
 from crcore.dataset import read_sequence
 from crcore.evaluation import TestSet
+from crcore.instruments import get_camera
 from crcore.labeling import LabelingConfig
 from crcore.objects import ObjectScores
+from crcore.rivals import DEFAULT_SIGCLIP
 from crcore.simulate.datasets import simulate_dataset
+from crcore.simulate.observe import simulate_sequence
 
-__all__ = ["SHOWN", "recall_by_kind", "seconds_on", "simulated_sets"]
+__all__ = ["SHOWN", "recall_by_kind", "seconds_by_camera", "seconds_on", "simulated_sets"]
 
 #: how a camera's, or a field's, test set is called
 SHOWN = {
@@ -123,3 +127,31 @@ def seconds_on(detectors, frame):
             detector(frame)
             taken[name] = time.perf_counter() - begun
     return taken
+
+
+#: for which frames the paper gives seconds: camera, side, domain (`crcore.contenders.DOMAINS`), our network for it
+_TIMED = (("sinistro", 2048, "lco", "ground_imaging"), ("nres", 4096, "spectra", "NRES"))
+
+
+def seconds_by_camera(*, most_px=4096):
+    """What `seconds_on` finds for the two kinds of frames whose seconds the paper gives (sections 4.4 and 5).
+
+    Parameters
+    ----------
+    most_px : int, optional
+        Largest side of a frame.
+
+    Returns
+    -------
+    dict
+        Camera and side, such as ``"sinistro 2048"``, to the detectors' seconds. Astro-SCRAPPY runs at one setting.
+    """
+    seconds = {}
+    for camera, side, domain, ours in _TIMED:
+        side = min(side, most_px)
+        rng = np.random.default_rng(side)
+        made = simulate_sequence(get_camera(camera), shape=(side, side), exposure_s=900.0, rng=rng, n_frames=1)
+        detectors, _ = contenders(["generic", ours], domain, sigclips=(DEFAULT_SIGCLIP,))
+        taken = seconds_on(detectors, made.frames[0])
+        seconds[f"{camera} {side}"] = {name: round(value, 2) for name, value in taken.items()}
+    return seconds

@@ -192,7 +192,6 @@ def test_the_ledger_has_all_claims_and_no_others():
                 for c, objlim in (("0.4 m", 0.5), ("1 m", 2.0), ("2 m", 2.0))
             },
             "by_kind": {},
-            "seconds_2k": {"Cosmic-CoNN (released)": 12.0, "generic": 0.4},
         },
         gemini={
             "by_kind": {
@@ -201,9 +200,12 @@ def test_the_ledger_has_all_claims_and_no_others():
             }
         },
         hst={"rays_per_s_cm2": 0.9},
-        spectra={"seconds_4k": {}},
+        spectra={},
         generic={"own_camera": {"generic": 0.99, "generic, fine-tuned": 0.97}},
-        toolkit={"rays": 4, "rays_per_s_cm2": 0.02, "command_attaches": True, "snippet_runs": False},
+        toolkit={
+            **{"rays": 4, "rays_per_s_cm2": 0.02, "command_attaches": True, "snippet_runs": False},
+            "seconds": {"sinistro 2048": {"Cosmic-CoNN (released)": 12.0, "generic": 0.4}},
+        },
         scores=[
             score("ground_imaging", "LCO, simulated", 0.9980, low=0.995, high=0.999),
             score("deepCR_ground_imaging", "LCO, simulated", 0.96, low=0.95, high=0.97),

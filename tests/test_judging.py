@@ -154,3 +154,17 @@ def test_faint_and_bright_pixels_are_told_apart(tiny_dataset):
     assert found["bold"]["n_faint"] > 0
     assert found["blind"]["bright"] == 0
     assert found["bold"]["faint"] < found["bold"]["bright"]
+
+
+def test_seconds_are_given_for_both_kinds_of_frames(monkeypatch):
+    seen = []
+
+    def few(models, domain, **options):
+        seen.append((*models, domain))
+        return {"oracle": Oracle()}, {}
+
+    monkeypatch.setattr(judging, "contenders", few)
+    seconds = judging.seconds_by_camera(most_px=64)
+    assert list(seconds) == ["sinistro 64", "nres 64"]
+    assert all(0 <= taken["oracle"] < 1 for taken in seconds.values())
+    assert seen == [("generic", "ground_imaging", "lco"), ("generic", "NRES", "spectra")]
