@@ -44,6 +44,8 @@ COLOUR_CYCLE = [
     (GREEN, "--"),
     (RED, "-"),
 ]
+#: and a mark, where many lines cross
+MARKERS = "osD^vP*X<>h"
 
 
 def _grey(axes, image, limits=None, title=None):
@@ -177,8 +179,9 @@ def learning_curves(logs, *, title=""):
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for (name, rows), (color, style) in zip(logs.items(), COLOUR_CYCLE, strict=False):
-        axes.plot([r["epoch"] for r in rows], [1 - r["dice"] for r in rows], color=color, ls=style, label=name)
+    for (name, rows), (color, style), marker in zip(logs.items(), COLOUR_CYCLE, MARKERS, strict=False):
+        x, y = [r["epoch"] for r in rows], [1 - r["dice"] for r in rows]
+        axes.plot(x, y, color=color, ls=style, marker=marker, ms=4, markevery=3, label=name)
     axes.set_yscale("log")
     axes.set_xlabel("epoch")
     axes.set_ylabel("1 − Dice on validation data")
@@ -207,14 +210,15 @@ def curves(rows, panels, *, against="labels", title=""):
     styles = dict(zip(names, COLOUR_CYCLE, strict=False))
     for axis, letter, (set_name, kind) in zip(axes, "abcdefgh", panels, strict=False):
         lowest = 1.0
-        for name, (color, style) in styles.items():
+        for k, (name, (color, style)) in enumerate(styles.items()):
             mine = [r for r in rows if r["set"] == set_name and r["against"] == against and r["detector"] == name]
             x, y = ("recall", "precision") if kind == "precision" else ("fpr", "tpr")
             x, y = np.array([r[x] for r in mine]), np.array([r[y] for r in mine])
             if kind != "precision":
                 lowest = min([lowest, *y[(x > 2e-5) & (x < 1e-3)]])
                 x = np.maximum(x, 1e-7)
-            axis.plot(x, y, color=color, ls=style, lw=1.3, label=name)
+            marks = {"marker": MARKERS[k % len(MARKERS)], "ms": 4, "markevery": (0.012 * k, 0.13)}
+            axis.plot(x, y, color=color, ls=style, lw=1.3, label=name, **marks)
         if kind == "precision":
             axis.set(xlim=(0.4, 1.005), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
             axis.axvline(0.95, color="0.7", lw=0.7)
@@ -248,7 +252,7 @@ def discrepancy(panels, detectors, *, title=""):
     """
     figure = Figure(figsize=(1.9 * (len(detectors) + 2), 1.95 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), len(detectors) + 2, squeeze=False)
-    palette = ListedColormap(["white", BLACK, RED, SKY, "#E0E0E0"])
+    palette = ListedColormap(["white", BLACK, ORANGE, BLUE, "#E8E8E8"])  # of different lightness, for print
     for line, panel in zip(axes, panels, strict=True):
         _grey(line[0], panel["image"])
         _paint(line[1], np.where(panel["truth"], 1, np.where(panel["use"], 0, 4)), palette)
@@ -261,7 +265,7 @@ def discrepancy(panels, detectors, *, title=""):
             _paint(axis, code, palette)
     for axis, name in zip(axes[0], ["exposure", "labels", *detectors], strict=True):
         axis.set_title(name, fontsize=7)
-    figure.suptitle(f"{title}\nfound black, missed red, false alarm blue, ignored grey", fontsize=9)
+    figure.suptitle(f"{title}\nfound black, missed orange, false alarm blue, ignored pale grey", fontsize=9)
     return figure
 
 

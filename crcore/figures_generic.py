@@ -4,11 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from crcore.figures import COLOUR_CYCLE
+from crcore.figures import COLOUR_CYCLE, MARKERS
 
 __all__ = ["accuracy_by_kind", "frontier", "harm_curves", "reliability_diagram"]
-
-_MARKERS = "osD^vP*X<>"
 
 
 def harm_curves(rows, *, title=""):
@@ -30,7 +28,7 @@ def harm_curves(rows, *, title=""):
             mine = [r for r in rows if r["detector"] == name and r["snr"] == snr and r["stars"]]
             width = [r["fwhm_px"] for r in mine]
             harm = [1000 * r["harmed"] / r["stars"] for r in mine]
-            axis.plot(width, harm, color=color, ls=style, marker=_MARKERS[k % len(_MARKERS)], ms=3, label=name)
+            axis.plot(width, harm, color=color, ls=style, marker=MARKERS[k % len(MARKERS)], ms=3, label=name)
         axis.set_yscale("symlog", linthresh=1)
         axis.set_ylim(-0.1, 1000)
         axis.set_xlabel("FWHM of stars, pixels")
@@ -61,7 +59,7 @@ def harm_at_recall(rows, own, *, title=""):
         harm = [1000 * r["harmed"] / max(r["stars"], 1) for r in mine]
         axes.plot([r["recall"] for r in mine], harm, color=color, ls=style, label=name)
         if name in own:
-            axes.plot(*own[name], color=color, marker=_MARKERS[k % len(_MARKERS)], ms=8, mec="black")
+            axes.plot(*own[name], color=color, marker=MARKERS[k % len(MARKERS)], ms=8, mec="black")
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(-0.1, 1000)
     axes.set_xlabel("share of ray pixels found")
@@ -89,7 +87,7 @@ def harm_objects(rows, *, title=""):
         mine = {row["object"]: row for row in rows if row["detector"] == name}
         harm = [1000 * mine[kind]["harmed"] / max(mine[kind]["n"], 1) for kind in kinds]
         height = np.arange(len(kinds)) + 0.5 * (k / max(len(names) - 1, 1) - 0.5)
-        axes.plot(harm, height, ls="", marker=_MARKERS[k % len(_MARKERS)], ms=6,
+        axes.plot(harm, height, ls="", marker=MARKERS[k % len(MARKERS)], ms=6,
                   color=COLOUR_CYCLE[k % len(COLOUR_CYCLE)][0], label=name)  # fmt: skip
     counted = {kind: max(row["n"] for row in rows if row["object"] == kind) for kind in kinds}
     axes.set_yticks(range(len(kinds)), [f"{kind} ({counted[kind]:,})" for kind in kinds])
@@ -122,7 +120,7 @@ def accuracy_by_kind(rows, *, title=""):
         value = np.array([row["average_precision"] for row in mine.values()])
         low = np.maximum(value - [row["low"] for row in mine.values()], 0)
         high = np.maximum([row["high"] for row in mine.values()] - value, 0)
-        color, marker = COLOUR_CYCLE[k % len(COLOUR_CYCLE)][0], _MARKERS[k % len(_MARKERS)]
+        color, marker = COLOUR_CYCLE[k % len(COLOUR_CYCLE)][0], MARKERS[k % len(MARKERS)]
         axes.errorbar(x, value, yerr=[low, high], fmt=marker, ms=5, color=color, lw=1, label=name)
     axes.set_xticks(range(len(sets)), sets, fontsize=8)
     axes.set_ylim(-0.02, 1.02)
@@ -145,7 +143,7 @@ def frontier(points, *, title=""):
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     for k, point in enumerate(points):
-        color, marker = COLOUR_CYCLE[k % len(COLOUR_CYCLE)][0], _MARKERS[k % len(_MARKERS)]
+        color, marker = COLOUR_CYCLE[k % len(COLOUR_CYCLE)][0], MARKERS[k % len(MARKERS)]
         axes.plot(point["seconds_per_mpixel"], point["average_precision"], marker, ms=8, color=color,
                   label=point["detector"])  # fmt: skip
     axes.set_xscale("log")
@@ -177,7 +175,7 @@ def reliability_diagram(diagrams, *, title=""):
         seen = [row for row in rows if row["pixels"]]
         color, style = COLOUR_CYCLE[k % len(COLOUR_CYCLE)]
         prob, frequency, error = (np.array([row[c] for row in seen]) for c in ("prob", "frequency", "error"))
-        marker = _MARKERS[k % len(_MARKERS)]
+        marker = MARKERS[k % len(MARKERS)]
         axes.errorbar(prob, frequency, yerr=error, color=color, ls=style, marker=marker, ms=4, lw=1, label=name)
         counts.plot(prob, [row["pixels"] for row in seen], color=color, ls=style, marker=marker, ms=4, lw=1)
     axes.set_xlabel("probability given")
