@@ -131,13 +131,15 @@ def accuracy_by_kind(rows, *, title=""):
     return figure
 
 
-def frontier(points, *, title=""):
+def frontier(points, widths=(), *, title=""):
     """Average precision against seconds a megapixel.
 
     Parameters
     ----------
     points : list of dict
         ``detector``, ``seconds_per_mpixel``, ``average_precision``.
+    widths : sequence of dict, optional
+        The same for networks that differ in their ``width`` alone: joined by a line.
     title : str, optional
     """
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
@@ -146,6 +148,14 @@ def frontier(points, *, title=""):
         color, marker = COLOUR_CYCLE[k % len(COLOUR_CYCLE)][0], MARKERS[k % len(MARKERS)]
         axes.plot(point["seconds_per_mpixel"], point["average_precision"], marker, ms=8, color=color,
                   label=point["detector"])  # fmt: skip
+    if widths:
+        x, y = ([row[key] for row in widths] for key in ("seconds_per_mpixel", "average_precision"))
+        axes.plot(x, y, ".-", color="0.5", lw=0.8, label="generic's widths, trained briefly")
+        for row in widths:
+            place = (row["seconds_per_mpixel"], row["average_precision"])
+            axes.annotate(
+                str(row["width"]), place, xytext=(0, -11), textcoords="offset points", fontsize=7, ha="center"
+            )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))

@@ -5,18 +5,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crcore import results
 from crcore.dataset import read_sequence, write_sequence
 from crcore.evaluation import TestSet, evaluate
 from crcore.injection import inject_dataset
 from crcore.instruments import Camera
 from crcore.labeling import SOURCE
 from crcore.objects import ObjectScores
+from crcore.paths import DATA_RESULTS
 from crcore.recipe import Recipe
 from crcore.simulate.datasets import SimulationConfig, simulate_dataset
 from crcore.simulate.known import label_by_truth
 from crcore.simulate.observe import simulate_sequence
 
-__all__ = ["GenericStudyConfig", "own_camera", "score_by_kind", "unseen_cameras"]
+__all__ = ["GenericStudyConfig", "measured", "own_camera", "score_by_kind", "unseen_cameras"]
 
 _KINDS = {
     "random": "imaging",
@@ -49,6 +51,12 @@ class GenericStudyConfig:
     fields: int = 3
     own_exposures: int = 5
     finetune: Recipe = field(default_factory=Recipe)
+
+
+def measured(name):
+    """Rows of ``data/results/<name>.csv``: what takes too long for a notebook; none where it is missing."""
+    path = DATA_RESULTS / f"{name}.csv"
+    return results.read_rows(path) if path.exists() else []
 
 
 def unseen_cameras(folder, config, *, progress=None):

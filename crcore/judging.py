@@ -153,5 +153,5 @@ def seconds_by_camera(*, most_px=4096):
         made = simulate_sequence(get_camera(camera), shape=(side, side), exposure_s=900.0, rng=rng, n_frames=1)
         detectors, _ = contenders(["generic", ours], domain, sigclips=(DEFAULT_SIGCLIP,))
         taken = seconds_on(detectors, made.frames[0])
-        seconds[f"{camera} {side}"] = {name: round(value, 2) for name, value in taken.items()}
+        seconds[f"{camera} {side}"] = {name: round(value, 3) for name, value in taken.items()}
     return seconds

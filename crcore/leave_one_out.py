@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from crcore import results, zoo
 from crcore.detection import NetworkDetector
 from crcore.errors import InputError
@@ -76,7 +78,7 @@ def leave_one_out(recipe, data, folder, *, groups=GROUPS, say=print):
         detector = NetworkDetector(zoo.Model(name, network, recipe.network, recipe.input))
         for test in [left_out] if left_out else tests:
             one = TestSet(f"{test}, simulated", "simulated", tests[test])
-            scored, _ = evaluate({name: detector}, [one])
+            scored, _ = evaluate({name: detector}, [one], rng=np.random.default_rng(recipe.seed))
             best = {"best_dice": max(row["dice"] for row in log)}
             seconds = {"seconds": round(training_seconds(folder / name), 1)}
             rows += [{"left_out": left_out, **row, **best, **seconds} for row in scored if row["against"] == "labels"]

@@ -302,3 +302,42 @@ def rays_table(rows):
         for row in rows
     )
     return Table("Whole rays on cameras drawn at random, at each detector's own threshold (simulated).", columns, body)
+
+
+def left_out_table(rows):
+    """Average precision with and without an instrument in training, from `crcore.leave_one_out.leave_one_out`."""
+    seen = {row["set"]: row for row in rows if not row["left_out"]}
+    body = tuple(
+        (row["set"], str(row["frames"]), *map(_precision, (seen[row["set"]], row)))
+        for row in rows
+        if row["left_out"] and row["set"] in seen
+    )
+    columns = ("Set", "Frames", "Trained on all", "Trained without it")
+    return Table("Average precision on an instrument with and without it in training (simulated).", columns, body)
+
+
+def _precision(row):
+    low, high = row["average_precision_low"], row["average_precision_high"]
+    return f"{row['average_precision']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def variants_table(rows):
+    """What mattered for the generic model, from ``benchmarks/generic_ablation.py``."""
+    columns = (
+        "Variant",
+        "Parameters",
+        "Simulated",
+        "Lowell, real",
+        "LCO, real",
+        "Slit, real",
+        "Stars harmed per 1,000",
+    )
+    body = tuple(
+        (
+            *(row["variant"], str(row["parameters"]), f"{row['simulated']:.3f}"),
+            *(str(row.get(key) or "–").split(" (")[0] for key in ("lowell", "lco", "slit")),
+            str(row.get("harmed") or "–").split(" of ")[0],
+        )
+        for row in rows
+    )
+    return Table("Average precision after short trainings that differ in one thing.", columns, body)

@@ -168,3 +168,16 @@ def test_seconds_are_given_for_both_kinds_of_frames(monkeypatch):
     assert list(seconds) == ["sinistro 64", "nres 64"]
     assert all(0 <= taken["oracle"] < 1 for taken in seconds.values())
     assert seen == [("generic", "ground_imaging", "lco"), ("generic", "NRES", "spectra")]
+
+
+def test_what_mattered_shows_a_dash_where_there_was_no_real_frame():
+    rows = [
+        {"variant": "as it is", "parameters": 117, "simulated": 0.9512},
+        {
+            **{"variant": "half", "parameters": 30, "simulated": 0.9, "harmed": "3.1 of 5410"},
+            **{name: "0.900 [0.880, 0.910] (R 0.80, P 0.90)" for name in ("lowell", "lco", "slit")},
+        },
+    ]
+    first, second = tables.variants_table(rows).rows
+    assert first == ("as it is", "117", "0.951", "–", "–", "–", "–")
+    assert second[3] == "0.900 [0.880, 0.910]" and second[-1] == "3.1"
