@@ -180,4 +180,5 @@ def test_what_mattered_shows_a_dash_where_there_was_no_real_frame():
     ]
     first, second = tables.variants_table(rows).rows
     assert first == ("as it is", "117", "0.951", "–", "–", "–", "–")
-    assert second[3] == "0.900 [0.880, 0.910]" and second[-1] == "3.1"
+    assert second[3] == "0.900 [0.880, 0.910]"
+    assert second[-1] == "3.1"
