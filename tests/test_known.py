@@ -53,13 +53,16 @@ def test_single_hot_pixels_are_not_judged_and_hot_columns_are():
     chip = chip_with_hot_column()
     assert chip.hot_pixels.sum() == 1
     assert chip.hot_pixels[3, 30]
+    chip.bad[:, 7] = True  # the mask knows the column, but for one pixel
+    chip.bad[20, 7] = False
+    assert np.argwhere(chip.hot_pixels).tolist() == [[3, 30], [20, 7]]
 
 
 def chip_with_hot_column():
     chip = detector.random_detector(CAMERAS["sinistro"], (40, 40), np.random.default_rng(1))
     hot = np.zeros((40, 40), np.float32)
     hot[10:, 7] = hot[3, 30] = 1.0
-    return replace(chip, hot_e_per_s=hot)
+    return replace(chip, hot_e_per_s=hot, bad=np.zeros((40, 40), bool))
 
 
 def test_response_that_no_flat_has_taken_out_is_known_to_the_labels():

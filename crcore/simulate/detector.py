@@ -47,8 +47,8 @@ class Detector:
 
     @property
     def hot_pixels(self):
-        """Hot pixels that stand alone, not those of hot columns; bool, (H, W)."""
-        hot = np.pad(self.hot_e_per_s > 0, ((1, 1), (0, 0)))
+        """Hot pixels that stand alone, in columns whose others the mask knows too; bool, (H, W)."""
+        hot = np.pad((self.hot_e_per_s > 0) & ~self.bad, ((1, 1), (0, 0)))
         return hot[1:-1] & ~hot[:-2] & ~hot[2:]
 
     def noise_e(self, expected_e):
