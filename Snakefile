@@ -71,7 +71,7 @@ for notebook, (needs, settings, looks) in NOTEBOOKS.items():
             notebook=f"notebooks/{notebook}.ipynb",
             code=CODE,
             claims=["data/claims.csv", "config/paper.yaml", "config/recipes/NRES.yaml"] if notebook == "12_ledger" else [],
-            measured=sorted(map(str, Path("data/results").glob(MEASURED.get(notebook, "none"))),
+            measured=sorted(map(str, Path("data/results").glob(MEASURED.get(notebook, "none")))),
             needs=[result(n) for n in needs],
         output:
             executed=f"{BUILD}/notebooks/{notebook}.ipynb",

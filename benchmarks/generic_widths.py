@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 from detection import seconds, sky
 
@@ -35,6 +36,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--widths", type=int, nargs="*", default=[8, 12, 16, 24, 32])
     args = parser.parse_args()
+    torch.set_num_threads(2)
     begun = time.monotonic()
     data = args.data or args.output / "data"
     if args.data is None:
@@ -63,6 +65,7 @@ def main():
     if args.table:
         results.write_rows(args.table, rows)
         command = f"python benchmarks/generic_widths.py -o {args.output} --epochs {args.epochs} --table {args.table}"
+        command += f" -d {args.data}" * bool(args.data) + " --widths " + " ".join(map(str, args.widths))
         how = results.provenance(seed=base.seed, seconds=time.monotonic() - begun)
         results.write_json(args.table.with_suffix(".json"), {"command": command, "made": how})
 

@@ -31,11 +31,11 @@ _NOTEBOOKS = {
     "03_network_and_loss": ("C11", "C12", "C13", "C14", "C15", "C16"),
     "05_ablation": ("C17", "C18", "C19", "C50", "C51", "C52", "C53", "C54", "C55", "C56", "C57"),
     "04_training": ("C20", "C65"),
-    "06_lco": ("C21", "C22", "C23", "C24", "C25", "C37", "C38", "C39", "C46", "C47", "C64"),
+    "06_lco": ("C21", "C22", "C23", "C24", "C25", "C37", "C38", "C39", "C47", "C64"),
     "07_gemini": ("C26", "C27", "C28", "C29", "C40", "C41"),
     "08_hst": ("C02", "C30", "C31", "C32", "C33", "C34", "C35", "C42"),
-    "09_nres": ("C36", "C43", "C44", "C45"),
-    "10_toolkit": ("C01", "C48", "C49", "C58", "C59", "C61"),
+    "09_nres": ("C36", "C43", "C45"),
+    "10_toolkit": ("C01", "C44", "C46", "C48", "C49", "C58", "C59", "C61"),
     "11_generic_detector": ("C60",),
 }
 _WHERE = {claim: notebook for notebook, claims in _NOTEBOOKS.items() for claim in claims}

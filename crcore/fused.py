@@ -31,7 +31,7 @@ class FusedCompact:
         """Whether a network can be run so, with this build of PyTorch."""
         plain = isinstance(network, CompactUNet) and network.fold == 2 and network.enter.told is None
         # made for PyTorch's own compiler; where it is gone the network runs as it is
-        return plain and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        return plain and all(hasattr(torch.ops.mkldnn, "_convolution_pointwise" + end) for end in ("", "_"))
 
     def __init__(self, network):
         np.empty(_KEPT_BYTES, np.uint8)  # given back at once

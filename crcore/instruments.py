@@ -92,8 +92,8 @@ class Camera:
         """A camera drawn from broad priors: what detectors for cameras never seen are trained on.
 
         Pixels of 9 to 45 um (binned), silicon of 10 to 300 um, point-spread functions of 1.5 to
-        8 px (of sharper ones a faint star is one pixel, and no single exposure tells it from a ray); gain, noise and
-        full well over the ranges of cameras in use.
+        8 px (of sharper ones a faint star is one pixel, and no single exposure tells it from a ray), from 1.4 px in
+        orbit; gain, noise and full well over the ranges of cameras in use.
 
         Parameters
         ----------

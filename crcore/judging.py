@@ -1,4 +1,4 @@
-"""Notebooks 07 to 09: test sets of cameras other than LCO's, faint pixels and worms (Figs 8 and 9)."""
+"""Test sets of cameras other than LCO's, faint pixels and worms (Figs 8 and 9), and seconds (sections 4.4 and 5)."""
 
 import time
 from dataclasses import replace

@@ -241,7 +241,7 @@ def test_a_cube_asks_for_its_plane(page, tmp_path):
 def test_an_upload_is_looked_at_and_forgotten(page, tmp_path):
     rng = np.random.default_rng(2)
     image = rng.normal(300, 18, (96, 128)).astype(np.float32)
-    image[40, 20:30] += 3000
+    image[range(40, 50), range(20, 30)] += 3000
     fits.PrimaryHDU(image).writeto(tmp_path / "uploaded.fits")
     page.find_element(By.XPATH, "//button[contains(., 'Upload')]").click()
     page.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(tmp_path / "uploaded.fits"))

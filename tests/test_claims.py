@@ -235,6 +235,7 @@ def test_the_ledger_has_all_claims_and_no_others():
     by_id = {r["id"]: r for r in rows}
     assert by_id["C25"]["interval"] == "99.5–99.9 / 99.5–99.9 / 99.5–99.9"
     assert by_id["C25"]["command"] == "python -m crcore.notebooks run 06_lco laptop"
+    assert by_id["C46"]["command"] == "python -m crcore.notebooks run 10_toolkit laptop"
     assert verdicts["C64"] == "reproduced"
     assert verdicts["C01"] == "not reproduced"
     assert rows[0]["published"] == "0.00001"

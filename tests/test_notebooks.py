@@ -70,7 +70,7 @@ def test_the_smoke_profile_runs_every_notebook(smoke):
             if path.suffix == ".png":
                 assert path.stat().st_size > 5000  # more than an empty canvas
             else:
-                assert path.read_text().count("\n| ") >= 2  # a head and at least one row
+                assert path.read_text().count("\n| ") >= 3  # a head, its rule, and at least one row
             assert product["data"]
 
 

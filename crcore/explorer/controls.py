@@ -40,14 +40,22 @@ if (!window.crcoreGuard) {
       if (place) place.textContent = "The file is too large to upload (more than LIMIT bytes): open it by its path.";
     }
   }, true);
+  const views = ".crcore-image, .crcore-mask", watched = "ipyevents-watched";
   document.addEventListener("focusin", function (event) {
-    document.querySelectorAll(".ipyevents-watched").forEach(function (view) {
-      if (!view.contains(event.target)) view.dispatchEvent(new MouseEvent("mouseleave"));
+    document.querySelectorAll(views).forEach(function (view) {
+      const left = view.classList.contains(watched) && !view.contains(event.target);
+      if (left) view.dispatchEvent(new MouseEvent("mouseleave"));
     });
   });
+  document.addEventListener("mouseenter", function (event) {
+    const typing = document.activeElement && document.activeElement.matches("input[type=text], textarea");
+    if (typing && event.target.matches && event.target.matches(views)) event.stopImmediatePropagation();
+  }, true);
   document.addEventListener("mousedown", function (event) {
-    const view = event.target.closest(".crcore-image, .crcore-mask");
-    if (view && !view.classList.contains("ipyevents-watched")) view.dispatchEvent(new MouseEvent("mouseenter"));
+    const view = event.target.closest(views);
+    if (!view || view.classList.contains(watched)) return;
+    document.activeElement.blur();
+    view.dispatchEvent(new MouseEvent("mouseenter"));
   }, true);
 }
 """
