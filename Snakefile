@@ -82,7 +82,7 @@ for notebook, (needs, settings, looks) in NOTEBOOKS.items():
             fetched=fetched_files() if notebook in JUDGED else "none",
             notebook=notebook,
         threads: 2 if notebook in TIMED else 1
-        # those that need both cores come first, and the long road to the ledger next: then no core waits for another
+        # those that need both cores come first, and the long road to the ledger next, so that cores wait less for each other
         priority: 2 if notebook in TIMED else 1 if notebook in ("01_labeling", "02_dataset", "04_training", "06_lco") else 0
         shell:
             "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads} "

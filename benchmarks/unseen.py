@@ -5,7 +5,8 @@ CRCORE_DATA=FOLDER python benchmarks/unseen.py [MODEL ...] [--rivals] [--sets NA
 Average precision of pixels away from sources, with 95 % intervals by frame, on ``lowell-nasa42`` and ``lco-0m4``
 (reference truth), on recorded GMOS and ITL rays put into real skies, and on the slit frames of ``kast-blue`` (labelled
 from each other); stars of ``lowell-nasa42`` whose cores are flagged in two of three exposures, per 1,000. None of
-this is ever trained on. ``--doubted`` asks of each whole ray of ``lowell-nasa42`` whether a pixel of it reaches 0.2.
+this is ever trained on. ``--doubted`` asks of each whole ray of ``lowell-nasa42`` whether a pixel of it reaches 0.2,
+and where false pixels are.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from crcore.harm import count_harmed, find_stars
 from crcore.labeling import KINDS, label_sequence
 from crcore.metrics import PixelScores, bootstrap
 from crcore.paths import user_data
-from crcore.preprocess import sky_and_noise
+from crcore.preprocess import prepare, sky_and_noise
 from crcore.rivals import AstroScrappy, ReleasedCosmicConn, ReleasedDeepCR, sweep
 from crcore.simulate.observe import ray_truth
 from crcore.simulate.recorded import inject_rays, read_rays
@@ -104,9 +105,9 @@ def judge(detector, folder, sets):
 
 
 def doubted(detector, folder, *, below=0.2):
-    """Rays of which no pixel reaches a probability: how many, how large, and the average precision without them."""
+    """What keeps a detector from doing better: rays of which no pixel reaches a probability, false pixels on rims."""
     rays = lost = pixels = small = 0
-    scores = PixelScores()
+    scores, judged = PixelScores(), []
     for frame, truth, use in with_reference(folder, "lowell-nasa42"):
         found = detector(frame)
         prob = np.where(found.not_evaluated, 0, found.prob)
@@ -116,9 +117,17 @@ def doubted(detector, folder, *, below=0.2):
         rays, lost, pixels = rays + n, lost + int(low.sum()), pixels + int(sizes[low].sum())
         small += int((low & (sizes <= 2)).sum())
         scores.add(prob, truth, use & ~low[labels])
+        rim = ndimage.binary_dilation(truth, np.ones((3, 3))) & ~truth
+        sigma = np.sinh(prepare(frame.data, "noise", bad=frame.bad))
+        judged.append([a[use] for a in (prob, truth, rim, sigma)])
+    prob, truth, rim, sigma = (np.concatenate(parts) for parts in zip(*judged, strict=True))
+    even = np.sort(prob)[-int(truth.sum()) - 1]  # as many pixels above it as are true
+    false = (prob > even) & ~truth
     return (
         f"{lost} of {rays} rays have no pixel above {below}, {small} of them two pixels or fewer; "
-        f"they have {pixels} pixels; average precision without them {scores.average_precision():.3f}"
+        f"they have {pixels} pixels; average precision without them {scores.average_precision():.3f}. "
+        f"Where recall equals precision {false.sum()} pixels are false; {(false & rim).sum()} of them touch a ray, "
+        f"{(false & rim & (sigma < 3)).sum()} of these below 3 sigma"
     )
 
 

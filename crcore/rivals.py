@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from astropy import log
 from astropy.io import fits
 
 from crcore.detection import Detection
@@ -210,21 +211,25 @@ class LaCosmic(_OneSetting):
         self._detect = need("lacosmic", "lacosmic", "rivals").remove_cosmics
         self.sigclip, self.sigfrac, self.objlim = sigclip, sigfrac, objlim
         self.name = "lacosmic"
-        logging.getLogger("lacosmic").setLevel(logging.WARNING)
         self.identity = ("lacosmic", _version("lacosmic"), sigclip, sigfrac, objlim)
 
     def __call__(self, frame):
         """Run it on a frame."""
         noise = frame.read_noise or 0.0
-        _, mask = self._detect(
-            _filled(frame),
-            self.objlim,
-            self.sigclip,
-            self.sigfrac,
-            effective_gain=1.0,
-            readnoise=noise,
-            mask=frame.bad if frame.bad.any() else None,
-        )
+        level = log.level
+        log.setLevel(logging.WARNING)  # it tells each of its passes
+        try:
+            _, mask = self._detect(
+                _filled(frame),
+                self.objlim,
+                self.sigclip,
+                self.sigfrac,
+                effective_gain=1.0,
+                readnoise=noise,
+                mask=frame.bad if frame.bad.any() else None,
+            )
+        finally:
+            log.setLevel(level)
         return self._detection(mask, frame)
 
 

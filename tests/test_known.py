@@ -9,10 +9,14 @@ from crcore.simulate import detector, observe
 from crcore.simulate.known import label_by_truth
 
 
+def exposed(camera, side, seed, **options):
+    """One exposure of a camera as it is simulated."""
+    rng = np.random.default_rng(seed)
+    return observe.simulate_sequence(CAMERAS[camera], shape=(side, side), rng=rng, n_frames=1, **options)
+
+
 def test_light_above_its_surroundings_is_marked_as_a_source():
-    made = observe.simulate_sequence(
-        CAMERAS["sinistro"], shape=(96, 96), exposure_s=300, rng=np.random.default_rng(5), n_frames=1, field="crowded"
-    )
+    made = exposed("sinistro", 96, 5, exposure_s=300, field="crowded")
     sequence = label_by_truth(made)
     source = (sequence.ignore[0] & SOURCE) > 0
     assert 0.01 < source.mean() < 0.9
@@ -20,15 +24,7 @@ def test_light_above_its_surroundings_is_marked_as_a_source():
 
 
 def test_labels_by_a_reference_have_its_noise_and_decide_what_it_would_not_find():
-    made = observe.simulate_sequence(
-        CAMERAS["sinistro"],
-        shape=(300, 300),
-        exposure_s=600,
-        rng=np.random.default_rng(5),
-        n_frames=1,
-        field="sparse",
-        rate_factor=60.0,
-    )
+    made = exposed("sinistro", 300, 5, exposure_s=600, field="sparse", rate_factor=60.0)
     exact = label_by_truth(made)
     seen = label_by_truth(made, np.random.default_rng(1))
     noise = np.sqrt(made.light[0] + made.frames[0].read_noise ** 2)
@@ -43,9 +39,7 @@ def test_labels_by_a_reference_have_its_noise_and_decide_what_it_would_not_find(
 
 
 def test_single_hot_pixels_are_not_judged_and_hot_columns_are():
-    made = observe.simulate_sequence(
-        CAMERAS["sinistro"], shape=(700, 700), exposure_s=900, rng=np.random.default_rng(5), n_frames=1, field="sparse"
-    )
+    made = exposed("sinistro", 700, 5, exposure_s=900, field="sparse")
     sequence = label_by_truth(made)
     unknown = made.hot & ~made.frames[0].bad & (sequence.cr[0] == 0)
     assert unknown.sum() > 2
@@ -66,17 +60,8 @@ def chip_with_hot_column():
 
 
 def test_response_that_no_flat_has_taken_out_is_known_to_the_labels():
-    made = observe.simulate_sequence(
-        CAMERAS["spectral"],
-        shape=(200, 200),
-        exposure_s=1800,
-        rng=np.random.default_rng(2),
-        n_frames=1,
-        field="sparse",
-        rate_factor=1e-6,
-        crossings=False,
-        prnu=0.1,
-    )
+    options = {"field": "sparse", "rate_factor": 1e-6, "crossings": False, "prnu": 0.1}
+    made = exposed("spectral", 200, 2, exposure_s=1800, **options)
     (frame,), (light,) = made.frames, made.light
     good = ~frame.bad & (light < 2 * np.median(light))
     pattern, noise = 0.1 * np.median(light), np.sqrt(np.median(light) + frame.read_noise**2)

@@ -48,13 +48,13 @@ if (!window.crcoreGuard) {
     });
   });
   document.addEventListener("mouseenter", function (event) {
-    const typing = document.activeElement && document.activeElement.matches("input[type=text], textarea");
+    const typing = document.activeElement && document.activeElement.matches("input[type=text], input[type=number]");
     if (typing && event.target.matches && event.target.matches(views)) event.stopImmediatePropagation();
   }, true);
   document.addEventListener("mousedown", function (event) {
     const view = event.target.closest(views);
     if (!view || view.classList.contains(watched)) return;
-    document.activeElement.blur();
+    if (document.activeElement) document.activeElement.blur();
     view.dispatchEvent(new MouseEvent("mouseenter"));
   }, true);
 }

@@ -125,7 +125,6 @@ def simulate_sequence(
         Recorded rays (`crcore.simulate.recorded`) to inject in place of simulated ones, as many.
     prnu : float, optional
         Response from pixel to pixel that no flat field has taken out, RMS (`crcore.simulate.detector.random_detector`).
-
     streak_share : float, optional
         Share of the exposures of fields that a satellite or an aeroplane crosses.
 
