@@ -1,4 +1,4 @@
-"""Harm beyond single stars: crowds, donuts, spikes, trails, asteroids, satellites, spectral lines and traces.
+"""Harm beyond single stars: crowds, donuts, spikes, trails, asteroids, satellites, galaxies, lines and traces.
 
 All is simulated without a single ray: every flag on an object is harm.
 """
@@ -129,6 +129,23 @@ def _satellites(rng, side, n=3, step_px=12.0):
     return _frame(camera, light, rng, "satellites"), _one_each(x, y)
 
 
+def _edge_on(rng, side):
+    camera, sky_e, noise = _camera_and_sky(rng)
+    psf = draw_psf(rng.uniform(*camera.fwhm_px), beta=rng.uniform(2.6, 4.5))
+    field = sky.random_field(
+        (side, side), sky_e=sky_e, stars_per_mpix=0, galaxies_per_mpix=60, rng=rng, kind="galaxies"
+    )
+    discs = tuple(
+        dataclasses.replace(g, sersic=1.0, axis_ratio=rng.uniform(0.15, 0.3))
+        for g in field.galaxies
+        if 0 <= g.x < side - 1 and 0 <= g.y < side - 1
+    )
+    light = sky.render(dataclasses.replace(field, galaxies=discs), (side, side), psf=psf)
+    x, y = np.array([[g.x, g.y] for g in discs]).reshape(-1, 2).T
+    seen = light[np.round(y).astype(int), np.round(x).astype(int)] - sky_e > VISIBLE_SIGMA * noise
+    return _frame(camera, light, rng, "galaxies"), _one_each(x[seen], y[seen])
+
+
 def _spectrum(across, rng, side, step_px=8):
     """Peaks of a spectrum along the dispersion (lines), or across it (traces and orders), in every eighth row."""
     kind = str(rng.choice(["slit", "echelle"]))
@@ -158,6 +175,7 @@ OBJECTS = {
     "satellites, each 12 px": _satellites,
     "spectral lines, each 8 px": lambda rng, side: _spectrum(False, rng, side),
     "traces, each 8 px": lambda rng, side: _spectrum(True, rng, side),
+    "galaxies, edge-on": _edge_on,
 }
 
 

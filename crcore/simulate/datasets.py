@@ -92,6 +92,8 @@ class SimulationConfig:
         Let satellites, aeroplanes and asteroids cross fields.
     streak_share : float
         Share of the exposures of fields that a satellite or an aeroplane crosses, where ``crossings`` are let.
+    galaxy_factor : float
+        Multiplies the number of galaxies of a field.
     recorded : str
         File of recorded rays (`crcore.simulate.recorded.read_rays`) that stand in for simulated ones; none if empty.
     recorded_share : float
@@ -118,6 +120,7 @@ class SimulationConfig:
     rate_factor: float = 1.0
     crossings: bool = True
     streak_share: float = STREAK_SHARE
+    galaxy_factor: float = 1.0
     prnu: float = 0.0
     recorded: str = ""
     recorded_share: float = 0.5
@@ -137,6 +140,8 @@ class SimulationConfig:
             raise InputError(f"labels = {self.labels!r}: use 'appendix A', 'truth' or 'reference'")
         if not 0 <= self.streak_share <= 1:
             raise InputError(f"streak_share = {self.streak_share}: a share between 0 and 1 is needed")
+        if not 0 <= self.galaxy_factor <= 100:
+            raise InputError(f"galaxy_factor = {self.galaxy_factor}: a number between 0 and 100 is needed")
         if not 0 <= self.prnu < 0.2:
             raise InputError(f"prnu = {self.prnu}: a share between 0 and 0.2 is needed")
         least = 3 if self.labels == "appendix A" else 1
@@ -310,6 +315,7 @@ def _simulate_one(folder, split, name, code, k, config, labeling, key):
             identifier=10_000 * (1 + code % 9_999) + k,
             crossings=config.crossings,
             streak_share=config.streak_share,
+            galaxy_factor=config.galaxy_factor,
             n_frames=config.visits,
             footprints=_recorded_rays(config.recorded) if injected else None,
             prnu=float(extra.uniform(0, config.prnu)),

@@ -95,6 +95,7 @@ def simulate_sequence(
     footprints=None,
     prnu=0.0,
     streak_share=STREAK_SHARE,
+    galaxy_factor=1.0,
 ):
     """Observe a random field, or take a random spectrum, several times in a row, as one LCO molecule does.
 
@@ -127,6 +128,8 @@ def simulate_sequence(
         Response from pixel to pixel that no flat field has taken out, RMS (`crcore.simulate.detector.random_detector`).
     streak_share : float, optional
         Share of the exposures of fields that a satellite or an aeroplane crosses.
+    galaxy_factor : float, optional
+        Multiplies the number of galaxies of a field.
 
     Returns
     -------
@@ -134,7 +137,7 @@ def simulate_sequence(
     """
     imaging = instrument.kind == "imaging"
     streaks = streak_share if crossings else 0.0
-    scene = _Imaging(instrument, shape, exposure_s, field, crossings, streaks, rng) if imaging else None
+    scene = _Imaging(instrument, shape, exposure_s, field, crossings, streaks, galaxy_factor, rng) if imaging else None
     spectrum = None if imaging else spectra.random_spectrum(instrument, shape, exposure_s=exposure_s, rng=rng)
     chip = random_detector(instrument, shape, rng, prnu)
     tilt = np.arccos(rng.uniform(0.5, 1.0))
@@ -204,7 +207,7 @@ def simulate_sequence(
 class _Imaging:
     """A field, the optics it is seen through, and what crosses it."""
 
-    def __init__(self, camera, shape, exposure_s, kind, crossings, streaks, rng):
+    def __init__(self, camera, shape, exposure_s, kind, crossings, streaks, galaxy_factor, rng):
         self.camera, self.shape, self.exposure_s, self.streaks = camera, shape, exposure_s, streaks
         space = camera.site == "orbit"
         per_px = (camera.pixel_scale_arcsec / 0.4) ** 2 * _AREA.get(camera.telescope_class, 1.0)
@@ -218,7 +221,7 @@ class _Imaging:
             shape,
             sky_e=self.sky_e,
             stars_per_mpix=10 ** rng.uniform(1.8, 3.5),
-            galaxies_per_mpix=10 ** rng.uniform(0.5, 1.6),
+            galaxies_per_mpix=galaxy_factor * 10 ** rng.uniform(0.5, 1.6),
             rng=rng,
             kind=self.kind,
             fwhm_px=self.fwhm_px,

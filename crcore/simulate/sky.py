@@ -19,6 +19,7 @@ FIELD_KINDS = ("sparse", "crowded", "cluster", "galaxies", "resolved_galaxy", "n
 
 _EDGE = 0.1  # what a stamp leaves out at its edge, in sigma of the sky's noise
 _COUNTS = 0.75  # N(> flux) ~ flux^-0.75: counts that double every magnitude
+_THICKNESS = {1.0: 0.15, 2.5: 0.25, 4.0: 0.5}  # of a galaxy seen edge-on, by Sersic index: discs are thin
 _CARPET = 20.0  # unresolved stars reach this factor below the faintest single ones
 
 
@@ -121,17 +122,9 @@ def random_field(shape, *, sky_e, stars_per_mpix, galaxies_per_mpix, rng, kind="
     flux = faintest * np.minimum((1 - rng.random(n)) ** (-1 / _COUNTS), 3e7 / faintest)
     x = np.round(PHASES * (rng.uniform(0, width, n) - margin_px)) / PHASES
     y = np.round(PHASES * (rng.uniform(0, height, n) - margin_px)) / PHASES
+    faintest_galaxy = (9 if kind == "galaxies" else 3) * faintest
     galaxies = tuple(
-        Galaxy(
-            x=rng.uniform(-margin_px, shape[1] + margin_px),
-            y=rng.uniform(-margin_px, shape[0] + margin_px),
-            flux_e=(9 if kind == "galaxies" else 3) * faintest * min((1 - rng.random()) ** (-1 / _COUNTS), 3e3),
-            half_light_px=float(np.clip(rng.lognormal(1.1, 0.5), 1.0, 18.0)),
-            sersic=rng.choice([1.0, 2.5, 4.0]),
-            axis_ratio=rng.uniform(0.25, 1.0),
-            angle_deg=rng.uniform(0, 180),
-        )
-        for _ in range(rng.poisson(galaxies_per_mpix * mpix))
+        _random_galaxy(shape, faintest_galaxy, margin_px, rng) for _ in range(rng.poisson(galaxies_per_mpix * mpix))
     )
     slope = tuple(rng.normal(0, 0.01, 2))
     field = Field(x, y, flux, galaxies, float(sky_e), slope)
@@ -150,6 +143,18 @@ def random_field(shape, *, sky_e, stars_per_mpix, galaxies_per_mpix, rng, kind="
     if kind == "nebula":
         return replace(field, diffuse=noise * rng.uniform(1.0, 10.0) * _nebula(grid, rng))
     return field
+
+
+def _random_galaxy(shape, faintest, margin_px, rng):
+    """A galaxy anywhere, a spheroid seen from a random direction (Hubble 1926, doi:10.1086/143018)."""
+    x = rng.uniform(-margin_px, shape[1] + margin_px)
+    y = rng.uniform(-margin_px, shape[0] + margin_px)
+    flux_e = faintest * min((1 - rng.random()) ** (-1 / _COUNTS), 3e3)
+    half_light_px = float(np.clip(rng.lognormal(1.1, 0.5), 1.0, 18.0))
+    sersic = float(rng.choice(list(_THICKNESS)))
+    cosine = rng.random()  # of the inclination: uniform for random directions
+    axis_ratio = float(np.sqrt(cosine**2 + (_THICKNESS[sersic] * (1 - cosine**2) ** 0.5) ** 2))
+    return Galaxy(x, y, flux_e, half_light_px, sersic, axis_ratio, angle_deg=rng.uniform(0, 180))
 
 
 def _offsets(grid, rng):
