@@ -1,12 +1,12 @@
 """Detectors on real frames that no network here was trained on.
 
-CRCORE_DATA=FOLDER python benchmarks/unseen.py [MODEL ...] [--rivals] [--sets NAME ...] [--doubted]
+CRCORE_DATA=FOLDER python benchmarks/unseen.py [MODEL ...] [--rivals] [--sets NAME ...] [--table FILE.csv] [--doubted]
 
 Average precision of pixels away from sources, with 95 % intervals by frame, on ``lowell-nasa42`` and ``lco-0m4``
 (reference truth), on recorded GMOS and ITL rays put into real skies, and on the slit frames of ``kast-blue`` (labelled
 from each other); stars of ``lowell-nasa42`` whose cores are flagged in two of three exposures, per 1,000. None of
-this is ever trained on. ``--doubted`` asks of each whole ray of ``lowell-nasa42`` whether a pixel of it reaches 0.2,
-and where false pixels are.
+this is ever trained on. ``--table`` writes what notebook 11 shows of them. ``--doubted`` asks of each whole ray of
+``lowell-nasa42`` whether a pixel of it reaches 0.2, and where false pixels are.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from crcore import results
 from crcore.dataset import find_reference
 from crcore.detection import NetworkDetector
 from crcore.frame import Frame
@@ -136,6 +137,7 @@ def main():
     parser.add_argument("models", nargs="*")
     parser.add_argument("--rivals", action="store_true")
     parser.add_argument("--doubted", action="store_true")
+    parser.add_argument("--table", type=Path)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
     args = parser.parse_args()
     folder = user_data()
@@ -156,8 +158,18 @@ def main():
         return
     print("| detector | " + " | ".join(args.sets) + " | stars harmed per 1,000 (Lowell) | s/Mpixel |")
     print("|" + " --- |" * (len(args.sets) + 3))
+    begun, rows = time.monotonic(), []
     for name, detector in detectors.items():
-        print(f"| {name} | " + " | ".join(judge(detector, folder, args.sets)) + " |", flush=True)
+        cells = judge(detector, folder, args.sets)
+        rows.append(dict(zip(("detector", *args.sets, "harmed", "seconds_per_mpixel"), (name, *cells), strict=True)))
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+        if args.table:  # after each, since rivals take long
+            results.write_rows(args.table, rows)
+    if args.table:
+        options = " ".join(args.models) + " --rivals" * args.rivals + f" --sets {' '.join(map(repr, args.sets))}"
+        how = results.provenance(seed=None, seconds=time.monotonic() - begun)
+        command = f"python benchmarks/unseen.py {options} --table {args.table}"
+        results.write_json(args.table.with_suffix(".json"), {"command": command, "made": how})
 
 
 if __name__ == "__main__":

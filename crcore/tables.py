@@ -321,6 +321,17 @@ def _precision(row):
     return f"{row['average_precision']:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def real_frames_table(rows):
+    """Detectors on real frames that no network here was trained on, from ``benchmarks/unseen.py``."""
+    sets = [key for key in rows[0] if key not in ("detector", "harmed", "seconds_per_mpixel")]
+    body = tuple(
+        (row["detector"], *(str(row[s]).split(" (")[0] for s in sets), str(row["harmed"]).split(" of ")[0])
+        for row in rows
+    )
+    columns = ("Detector", *(f"{s[0].upper()}{s[1:]}, real" for s in sets), "Stars harmed per 1,000 (Lowell)")
+    return Table("Average precision on real frames that no network here was trained on.", columns, body)
+
+
 def variants_table(rows):
     """What mattered for the generic model, from ``benchmarks/generic_ablation.py``."""
     columns = (

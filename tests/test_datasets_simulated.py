@@ -369,9 +369,9 @@ def test_labels_by_truth_need_one_exposure_and_know_rays_on_sources(tmp_path):
     "wrong",
     [
         *({"labels": "magic"}, {"visits": 2}, {"visits": 0, "labels": "truth"}),
-        *({"prnu": 0.5}, {"prnu": -0.1}, {"streak_share": 1.5}),
+        *({"prnu": 0.5}, {"prnu": -0.1}, {"streak_share": 1.5}, {"galaxy_factor": -1.0}),
     ],
 )
 def test_labels_and_visits_must_fit(wrong):
-    with pytest.raises(InputError, match=r"labels|visits|prnu|streak_share"):
+    with pytest.raises(InputError, match=r"labels|visits|prnu|streak_share|galaxy_factor"):
         SimulationConfig(**wrong)

@@ -185,3 +185,18 @@ def test_what_mattered_shows_a_dash_where_there_was_no_real_frame():
     assert first == ("as it is", "117", "0.951", "–", "–", "–", "–")
     assert second[3] == "0.900 [0.880, 0.910]"
     assert second[-1] == "3.1"
+
+
+def test_real_frames_that_no_network_saw_keep_their_intervals():
+    rows = [
+        {
+            "detector": "generic",
+            "lowell": "0.943 [0.937, 0.949] (R 0.79, P 0.97)",
+            "gmos rays": "0.998 [0.997, 0.999] (R 0.98, P 0.99)",
+            "harmed": "5.5 of 5410",
+            "seconds_per_mpixel": 0.09,
+        }
+    ]
+    table = tables.real_frames_table(rows)
+    assert table.columns[1:3] == ("Lowell, real", "Gmos rays, real")
+    assert table.rows == (("generic", "0.943 [0.937, 0.949]", "0.998 [0.997, 0.999]", "5.5"),)

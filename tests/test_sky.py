@@ -192,3 +192,15 @@ def test_flat_diffuse_light_stays_flat_to_the_edges_and_follows_transparency():
 def test_an_unknown_kind_is_named_with_those_there_are():
     with pytest.raises(InputError, match="'void' is unknown: use one of sparse, .*nebula$"):
         make("void")
+
+
+def test_galaxies_are_spheroids_seen_from_random_directions():
+    field = random_field(
+        (2000, 2000), sky_e=100.0, stars_per_mpix=0, galaxies_per_mpix=1500, rng=np.random.default_rng(3)
+    )
+    for sersic, thickness in ((1.0, 0.15), (2.5, 0.25), (4.0, 0.5)):
+        ratio = np.array([g.axis_ratio for g in field.galaxies if g.sersic == sersic])
+        assert len(ratio) > 1000
+        assert ratio.min() == pytest.approx(thickness, abs=0.01)
+        # Half of all directions have an inclination beyond 60 degrees.
+        assert np.median(ratio) == pytest.approx(np.sqrt(0.25 + 0.75 * thickness**2), abs=0.03)
