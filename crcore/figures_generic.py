@@ -6,7 +6,15 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from crcore.figures import COLOUR_CYCLE, MARKERS
 
-__all__ = ["accuracy_by_kind", "frontier", "harm_curves", "reliability_diagram"]
+__all__ = [
+    "accuracy_by_kind",
+    "frontier",
+    "harm_at_recall",
+    "harm_curves",
+    "harm_objects",
+    "rays_by_kind",
+    "reliability_diagram",
+]
 
 
 def harm_curves(rows, *, title=""):
@@ -128,6 +136,51 @@ def accuracy_by_kind(rows, *, title=""):
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_title(title, fontsize=10)
+    return figure
+
+
+#: of each of `crcore.generic_study.RAY_BINS`: the axis, and its bins
+_BY = {
+    "length_px": ("length, pixels", ("1–2", "3", "4–5", "6–7", "8–15", "≥16")),
+    "charge_e": ("charge, thousand electrons", ("<0.2", "0.2–0.5", "0.5–1", "1–3", "3–10", "≥10")),
+    "distance_px": ("pixels to the next source", ("on it", "1–2", "3–5", "6–10", "≥11")),
+    "sigma": ("single pixels, in sigma of the sky", ("2.5–3", "3–4", "4–5", "5–10", "10–30", "≥30")),
+}
+
+
+def rays_by_kind(rows, *, least=20, title=""):
+    """Completeness and purity of whole rays by length, charge and distance to a source; of pixels by their brightness.
+
+    Parameters
+    ----------
+    rows : list of dict
+        ``binned`` of `crcore.generic_study.score_by_kind`, of one set.
+    least : int, optional
+        Bins with fewer rays, or detections, are not drawn.
+    title : str, optional
+    """
+    figure = Figure(figsize=(11.0, 5.2), layout="constrained")
+    axes = figure.subplots(2, len(_BY), sharey=True)
+    names = list(dict.fromkeys(row["detector"] for row in rows))
+    for (by, (label, bins)), column in zip(_BY.items(), axes.T, strict=True):
+        edges = list(dict.fromkeys(row["low"] for row in rows if row["by"] == by))
+        for axis, (total, good) in zip(column, (("rays", "found"), ("detections", "right")), strict=True):
+            for k, name in enumerate(names):
+                (color, style), marker = COLOUR_CYCLE[k % len(COLOUR_CYCLE)], MARKERS[k % len(MARKERS)]
+                mine = [r for r in rows if r["detector"] == name and r["by"] == by and r[total] >= least]
+                x, y = [edges.index(r["low"]) for r in mine], [r[good] / r[total] for r in mine]
+                axis.plot(x, y, color=color, ls=style, marker=marker, ms=4, label=name)
+            axis.set_xticks(range(len(edges)), bins, fontsize=7)
+            axis.set_xlim(-0.4, len(edges) - 0.6)
+            axis.grid(alpha=0.3)
+        column[1].set_xlabel(label)
+    axes[0, 0].set_ylim(-0.02, 1.02)
+    axes[0, 0].set_ylabel("share of rays found")
+    axes[1, 0].set_ylabel("share of detections right")
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7, frameon=False
+    )
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

@@ -13,12 +13,29 @@ from crcore.instruments import Camera
 from crcore.labeling import SOURCE
 from crcore.objects import ObjectScores
 from crcore.paths import DATA_RESULTS
+from crcore.preprocess import sky_and_noise
 from crcore.recipe import Recipe
 from crcore.simulate.datasets import SimulationConfig, simulate_dataset
 from crcore.simulate.known import label_by_truth
 from crcore.simulate.observe import simulate_sequence
 
-__all__ = ["GenericStudyConfig", "measured", "own_camera", "score_by_kind", "unseen_cameras"]
+__all__ = [
+    "RAY_BINS",
+    "GenericStudyConfig",
+    "measured",
+    "own_camera",
+    "score_by_kind",
+    "unseen_cameras",
+    "with_seconds",
+]
+
+#: lower edges of what whole rays, and single pixels (``sigma``), are told apart by
+RAY_BINS = {
+    "length_px": (0.0, 2.5, 3.5, 5.5, 8.0, 16.0),
+    "charge_e": (0.0, 200.0, 500.0, 1000.0, 3000.0, 10_000.0),
+    "distance_px": (0.0, 0.5, 2.5, 5.5, 10.5),
+    "sigma": (2.5, 3.0, 4.0, 5.0, 10.0, 30.0),
+}
 
 _KINDS = {
     "random": "imaging",
@@ -77,7 +94,7 @@ def unseen_cameras(folder, config, *, progress=None):
     return sets
 
 
-def score_by_kind(detectors, sets, rng, *, progress=None, cache=None):
+def score_by_kind(detectors, sets, rng, *, progress=None, cache=None, binned=None):
     """Scores of each detector on each set, with intervals by frame, and what they cost.
 
     Parameters
@@ -92,6 +109,10 @@ def score_by_kind(detectors, sets, rng, *, progress=None, cache=None):
         Wraps a list, as ``tqdm`` does.
     cache : path-like, optional
         See `crcore.evaluation.evaluate`.
+    binned : list, optional
+        Gets rows of `RAY_BINS`: ``detector``, ``set``, ``by``, ``low`` (the bin's lower edge), ``rays`` and those
+        ``found``, ``detections`` and those that are ``right``; of ``sigma`` they are pixels. A ray on a source, or a
+        detection there, counts in ``distance_px`` alone, since its charge cannot be told from the source's light.
 
     Returns
     -------
@@ -106,13 +127,21 @@ def score_by_kind(detectors, sets, rng, *, progress=None, cache=None):
         masks = {}
         scored, scores = evaluate(detectors, [test_set], keep=masks, rng=rng, cache=cache)
         rays = {name: ObjectScores(halo_px=1) for name in detectors}
+        pixels = {name: [] for name in detectors}
         for path, packed in masks.items():
             sequence = read_sequence(path)
             truth, use = sequence.cr[0] > 0, sequence.judged(0)
             source = (sequence.ignore[0] & SOURCE) > 0
+            sky, noise = sky_and_noise(sequence.data[0])
+            level = sequence.data[0] - sky
+            sigma = level / noise
             for name, mask in packed.items():
                 mask = np.unpackbits(mask, axis=1, count=truth.shape[1]).astype(bool)
-                rays[name].add(mask, truth, use, source=source)
+                rays[name].add(mask, truth, use, charge=level, source=source)
+                pixels[name].append(_pixels_by_sigma(mask, truth, use & ~source, sigma))
+        if binned is not None:
+            for name in detectors:
+                binned += [{"detector": name, "set": test_set.name, **row} for row in _bins(rays[name], pixels[name])]
         for row in scored:
             if row["against"] == "labels":
                 name = row["detector"]
@@ -124,6 +153,47 @@ def score_by_kind(detectors, sets, rng, *, progress=None, cache=None):
                 rows.append(row)
                 pooled[name, test_set.name] = scores[name, test_set.name, "labels"].pixels
     return rows, pooled
+
+
+def _pixels_by_sigma(mask, truth, use, sigma):
+    """Pixels of rays, those found, flagged ones, those that are right, in each bin of ``sigma``: (4, bins)."""
+    edges = [*RAY_BINS["sigma"], np.inf]
+    return np.array([np.histogram(sigma[m & use], edges)[0] for m in (truth, truth & mask, mask, truth & mask)])
+
+
+def _bins(scores, pixels):
+    """Rows of `RAY_BINS` of one detector on one set."""
+    rays, detections = scores.rays, scores.detections
+    for by, edges in RAY_BINS.items():
+        if by == "sigma":
+            counts = np.sum(pixels, axis=0)
+        else:
+            counts = np.zeros((4, len(edges)), dtype=int)
+            for k, (table, good) in enumerate(((rays, "found"), (detections, "right"))):
+                if len(table):
+                    table = table[(table["distance_px"] > 0) | (by == "distance_px")]
+                    bin_of = np.searchsorted(edges, table[by], side="right") - 1
+                    counts[2 * k] = np.bincount(bin_of, minlength=len(edges))
+                    counts[2 * k + 1] = np.bincount(bin_of[np.asarray(table[good])], minlength=len(edges))
+        for low, (n, found, n_detected, right) in zip(edges, counts.T, strict=True):
+            yield {"by": by, "low": low, "rays": n, "found": found, "detections": n_detected, "right": right}
+
+
+def with_seconds(rows, where, seconds):
+    """Rows of the set ``where`` with ``seconds_per_mpixel``, from the timings of notebook 10 on a Sinistro's frame.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `score_by_kind`.
+    where : str
+        A set's name.
+    seconds : dict
+        ``"sinistro SIDE"`` to seconds of each detector, by name; detectors that were not timed are left out.
+    """
+    taken, side = next((taken, int(name.split()[1])) for name, taken in seconds.items() if name.startswith("sinistro"))
+    mine = [row for row in rows if row["set"] == where and row["detector"] in taken]
+    return [{**row, "seconds_per_mpixel": 1e6 * taken[row["detector"]] / side**2} for row in mine]
 
 
 def _mean(values):

@@ -42,7 +42,7 @@ class ObjectScores:
     halo_px: int = 0
 
     def __post_init__(self):
-        self._rays, self._detections, self._right = [], 0, 0
+        self._rays, self._measured, self._detections, self._right = [], [], 0, 0
 
     def add(self, mask, truth, use=None, *, charge=None, source=None):
         """Count the rays of one frame.
@@ -54,7 +54,7 @@ class ObjectScores:
         use : numpy.ndarray of bool, optional
             Pixels that count; all by default.
         charge : numpy.ndarray, optional
-            Electrons of the rays, for `rays`; unknown by default.
+            Electrons above the surroundings, for `rays` and `detections`; unknown by default.
         source : numpy.ndarray of bool, optional
             True on sources, for the distance of each ray from the nearest.
         """
@@ -63,20 +63,23 @@ class ObjectScores:
         near_mask, near_truth = (self._grown(m) for m in (mask, truth))
         labels, n = ndimage.label(truth, _NEIGHBOURS)
         numbers = np.arange(1, n + 1)
-        shapes = measure(footprints(np.ones(truth.shape) if charge is None else np.maximum(charge, 1e-6), truth))
-        table = shapes["n_pixels", "length_px", "straightness"]
-        table["charge_e"] = np.full(n, np.nan) if charge is None else np.asarray(shapes["charge_e"])
-        table["found"] = np.asarray(ndimage.maximum(near_mask, labels, numbers) if n else [], dtype=bool)
-        table["share_found"] = np.asarray(ndimage.mean(mask, labels, numbers) if n else [], dtype=float)
         far = np.full(truth.shape, np.inf)
         if source is not None and source.any():
             far = ndimage.distance_transform_edt(~source)
-        table["distance_px"] = np.asarray(ndimage.minimum(far, labels, numbers) if n else [], dtype=float)
+        table = _measure(labels, n, charge, far)
+        table["found"] = np.asarray(ndimage.maximum(near_mask, labels, numbers) if n else [], dtype=bool)
+        table["share_found"] = np.asarray(ndimage.mean(mask, labels, numbers) if n else [], dtype=float)
         self._rays.append(table)
         groups, detections = ndimage.label(mask, _NEIGHBOURS)
         self._detections += detections
-        right = ndimage.maximum(near_truth, groups, np.arange(1, detections + 1)) if detections else 0
-        self._right += int(np.sum(right))
+        right = np.asarray(
+            ndimage.maximum(near_truth, groups, np.arange(1, detections + 1)) if detections else [], dtype=bool
+        )
+        self._right += int(right.sum())
+        if charge is not None:
+            table = _measure(groups, detections, charge, far)
+            table["right"] = right
+            self._measured.append(table)
 
     def _grown(self, mask):
         return ndimage.binary_dilation(mask, _NEIGHBOURS, iterations=self.halo_px) if self.halo_px else mask
@@ -88,6 +91,14 @@ class ObjectScores:
         ``n_pixels``, ``length_px``, ``straightness``, ``charge_e``, ``found``, ``share_found``, ``distance_px``.
         """
         return vstack(self._rays) if self._rays else Table()
+
+    @property
+    def detections(self):
+        """Table with a row a detection, of frames that were added with their charge.
+
+        ``n_pixels``, ``length_px``, ``straightness``, ``charge_e``, ``distance_px``, ``right``.
+        """
+        return vstack(self._measured) if self._measured else Table()
 
     def counts(self):
         """True rays, those found, detections, those that are rays; int64, (4,)."""
@@ -104,3 +115,13 @@ class ObjectScores:
     def purity(self):
         """Share of the detections that are rays; NaN without one."""
         return self._right / self._detections if self._detections else float("nan")
+
+
+def _measure(labels, n, charge, far):
+    """Shapes of groups of pixels, their charge, and how far they are from where ``far`` is 0."""
+    mask = labels > 0
+    shapes = measure(footprints(np.ones(labels.shape) if charge is None else np.maximum(charge, 1e-6), mask))
+    table = shapes["n_pixels", "length_px", "straightness"]
+    table["charge_e"] = np.full(n, np.nan) if charge is None else np.asarray(shapes["charge_e"])
+    table["distance_px"] = np.asarray(ndimage.minimum(far, labels, np.arange(1, n + 1)) if n else [], dtype=float)
+    return table

@@ -60,3 +60,16 @@ def test_frames_add_up_and_an_empty_one_does_no_harm(field):
     scores.add(np.zeros_like(field), np.zeros_like(field))
     assert (scores.completeness, scores.purity, len(scores.rays)) == (1.0, 1.0, 3)
     assert np.isnan(ObjectScores().completeness)
+
+
+def test_detections_are_measured_as_rays_are(field):
+    mask = np.zeros_like(field)
+    mask[2, 2:4] = mask[15, 15] = True
+    source = np.zeros_like(field)
+    source[15, 12] = True
+    scores = ObjectScores()
+    scores.add(mask, field, charge=np.full(field.shape, 10.0), source=source)
+    table = scores.detections
+    assert table["right"].tolist() == [True, False]
+    assert table["charge_e"].tolist() == pytest.approx([20, 10])
+    assert table["distance_px"][1] == 3.0
