@@ -65,9 +65,9 @@ class NotebookRun:
     def table(self, table, name, *, shows, data):
         """Write a `crcore.tables.Table` as CSV, Markdown and LaTeX from the same rows."""
         for suffix, text in table.renderings().items():
-            with results.atomic(self.build.figures / f"{name}.{suffix}") as part:
+            with results.atomic(self.build.figures / "tables" / f"{name}.{suffix}") as part:
                 part.write_text(text)
-        self._products.append({"file": f"{name}.md", "shows": shows, "data": data})
+        self._products.append({"file": f"tables/{name}.md", "shows": shows, "data": data})
         return table
 
     def rows(self, rows, name):
@@ -197,12 +197,15 @@ def finish(profile):
 def _publish(source, folder, index):
     """Copy the products of this run that changed, and nothing else."""
     for product in index:
-        stem = Path(product["file"]).stem
+        stem = Path(product["file"]).with_suffix("")
         for path in sorted(source.glob(f"{stem}.*")):
-            target = folder / path.name
+            target = folder / path.relative_to(source)
             if not (target.exists() and filecmp.cmp(path, target, shallow=False)):
                 with results.atomic(target) as part:
                     shutil.copyfile(path, part)
+
+
+_RENDERINGS = (("Markdown", "md"), ("CSV", "csv"), ("LaTeX", "tex"))
 
 
 def _write_index(path, index, profile):
@@ -218,7 +221,7 @@ def _write_index(path, index, profile):
         if product["file"].endswith(".png"):
             lines += [f"![{stem}]({product['file']})", ""]
         else:
-            lines += [f"[Markdown]({stem}.md), [CSV]({stem}.csv), [LaTeX]({stem}.tex)", ""]
+            lines += [", ".join(f"[{kind}](tables/{stem}.{suffix})" for kind, suffix in _RENDERINGS), ""]
         lines += [f"Data: {product['data']}. Notebook: `{product['notebook']}`. Revision: {product['revision']}.", ""]
     with results.atomic(path) as part:
         part.write_text("\n".join(lines))

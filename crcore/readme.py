@@ -25,7 +25,7 @@ def filled(text, figures=FIGURES):
     text : str
         The README as it is.
     figures : pathlib.Path, optional
-        Folder with ``table2.csv`` and ``run.json``.
+        Folder with ``tables/table2.csv`` and ``run.json``.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def filled(text, figures=FIGURES):
 
 
 def _table(figures):
-    with (figures / "table2.csv").open(newline="") as stream:
+    with (figures / "tables" / "table2.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
     published = [column for column in _COLUMNS if column.endswith("published")]

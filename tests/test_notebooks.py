@@ -156,8 +156,10 @@ def test_every_variant_of_table_3_has_its_precisions(smoke):
     rows = read_rows(BUILD.results / "05_ablation" / "scores.csv")
     names = {row["curve"] for row in read_rows(BUILD.results / "04_training" / "curves.csv")}
     assert {row["detector"] for row in rows} == {f"{name} (retrained)" for name in names}
-    cells = [line.split("|")[1:-1] for line in (BUILD.figures / "table3.md").read_text().splitlines() if "|" in line][
-        2:
-    ]
+    cells = [
+        line.split("|")[1:-1]
+        for line in (BUILD.figures / "tables" / "table3.md").read_text().splitlines()
+        if "|" in line
+    ][2:]
     assert len(cells) == len(names)
     assert all("%" in row[k] for row in cells for k in (4, 6, 8))

@@ -18,7 +18,8 @@ def committed(path):
 
 
 def test_the_readmes_numbers_are_those_of_the_committed_figures(tmp_path):
-    for name in ("table2.csv", "run.json"):
+    (tmp_path / "tables").mkdir()
+    for name in ("tables/table2.csv", "run.json"):
         (tmp_path / name).write_text(committed(f"figures/{name}"))
     text = committed("README.md")
     assert filled(text, tmp_path) == text
