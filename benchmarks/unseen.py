@@ -5,7 +5,8 @@ CRCORE_DATA=FOLDER python benchmarks/unseen.py [MODEL ...] [--rivals] [--sets NA
 Average precision of pixels away from sources, with 95 % intervals by frame, on ``lowell-nasa42`` and ``lco-0m4``
 (reference truth), on recorded GMOS and ITL rays put into real skies, and on the slit frames of ``kast-blue`` (labelled
 from each other); stars of ``lowell-nasa42`` whose cores are flagged in two of three exposures, per 1,000. None of
-this is ever trained on. ``--table`` writes what notebook 11 shows of them. ``--doubted`` asks of each whole ray of
+this is ever trained on. ``--table`` writes rows; notebook 11 shows those of
+``data/results/generic_unseen.csv``. ``--doubted`` asks of each whole ray of
 ``lowell-nasa42`` whether a pixel of it reaches 0.2, where false pixels are, and what an asteroid costs.
 """
 
@@ -147,6 +148,8 @@ def main():
     parser.add_argument("--table", type=Path)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
     args = parser.parse_args()
+    if args.table and args.doubted:
+        parser.error("--table goes with the scores, not with --doubted")
     folder = user_data()
     if folder is None:
         sys.exit("unseen.py: set CRCORE_DATA to a folder with lowell-nasa42, lco-0m4, kast-blue, rays and truth")

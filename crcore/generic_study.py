@@ -31,7 +31,7 @@ __all__ = [
 
 #: lower edges of what whole rays, and single pixels (``sigma``), are told apart by
 RAY_BINS = {
-    "length_px": (0.0, 2.5, 3.5, 5.5, 8.0, 16.0),
+    "length_px": (0.0, 2.5, 3.5, 5.5, 7.5, 15.5),
     "charge_e": (0.0, 200.0, 500.0, 1000.0, 3000.0, 10_000.0),
     "distance_px": (0.0, 0.5, 2.5, 5.5, 10.5),
     "sigma": (2.5, 3.0, 4.0, 5.0, 10.0, 30.0),

@@ -216,12 +216,13 @@ def _write_index(path, index, profile):
         "",
     ]
     for product in index:
-        stem = Path(product["file"]).stem
+        file = Path(product["file"])
+        stem = file.stem
         lines += [f"## {stem}", "", product["shows"], ""]
         if product["file"].endswith(".png"):
             lines += [f"![{stem}]({product['file']})", ""]
         else:
-            lines += [", ".join(f"[{kind}](tables/{stem}.{suffix})" for kind, suffix in _RENDERINGS), ""]
+            lines += [", ".join(f"[{kind}]({file.with_suffix('.' + suffix)})" for kind, suffix in _RENDERINGS), ""]
         lines += [f"Data: {product['data']}. Notebook: `{product['notebook']}`. Revision: {product['revision']}.", ""]
     with results.atomic(path) as part:
         part.write_text("\n".join(lines))

@@ -321,6 +321,15 @@ def _precision(row):
     return f"{row['average_precision']:.3f} [{low:.3f}, {high:.3f}]"
 
 
+_REAL_SETS = {
+    "lowell": "Lowell, real",
+    "lco": "LCO, real",
+    "gmos rays": "GMOS rays in real skies",
+    "itl rays": "ITL rays in real skies",
+    "slit": "Kast slit, real",
+}
+
+
 def real_frames_table(rows):
     """Detectors on real frames that no network here was trained on, from ``benchmarks/unseen.py``."""
     sets = [key for key in rows[0] if key not in ("detector", "harmed", "seconds_per_mpixel")]
@@ -328,7 +337,7 @@ def real_frames_table(rows):
         (row["detector"], *(str(row[s]).split(" (")[0] for s in sets), str(row["harmed"]).split(" of ")[0])
         for row in rows
     )
-    columns = ("Detector", *(f"{s[0].upper()}{s[1:]}, real" for s in sets), "Stars harmed per 1,000 (Lowell)")
+    columns = ("Detector", *(_REAL_SETS.get(s, s) for s in sets), "Stars harmed per 1,000 (Lowell)")
     return Table("Average precision on real frames that no network here was trained on.", columns, body)
 
 

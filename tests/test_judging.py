@@ -198,5 +198,5 @@ def test_real_frames_that_no_network_saw_keep_their_intervals():
         }
     ]
     table = tables.real_frames_table(rows)
-    assert table.columns[1:3] == ("Lowell, real", "Gmos rays, real")
+    assert table.columns[1:3] == ("Lowell, real", "GMOS rays in real skies")
     assert table.rows == (("generic", "0.943 [0.937, 0.949]", "0.998 [0.997, 0.999]", "5.5"),)

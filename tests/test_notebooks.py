@@ -1,12 +1,14 @@
 """The smoke profile of all notebooks, through the same driver as ./run_all.sh; and their style."""
 
 import os
+import re
 import subprocess
 import sys
 
 import nbformat
 import pytest
 
+from crcore import notebooks
 from crcore.notebooks import execute, notebook_names
 from crcore.paths import NOTEBOOKS, ROOT, Build
 from crcore.results import read_json, read_rows
@@ -125,7 +127,6 @@ def test_a_failing_notebook_is_one_line_with_its_copy(tmp_path, monkeypatch, cap
 
 
 def test_the_summary_names_what_failed_and_what_is_gone(tmp_path, monkeypatch, capsys):
-    from crcore import notebooks
     from crcore.results import write_json
 
     monkeypatch.setattr(Build, "root", property(lambda self: tmp_path))
@@ -150,6 +151,20 @@ def test_the_summary_names_what_failed_and_what_is_gone(tmp_path, monkeypatch, c
     monkeypatch.setattr(notebooks, "notebook_names", lambda: ["01_a", "02_b"])
     assert notebooks.finish("smoke") == 0
     assert "![one](one.png)" in (tmp_path / "figures" / "README.md").read_text()
+
+
+def test_a_table_is_published_where_its_index_points(tmp_path):
+    made = tmp_path / "made" / "tables"
+    made.mkdir(parents=True)
+    for suffix in ("md", "csv", "tex"):
+        (made / f"one.{suffix}").write_text(suffix)
+    products = [{"file": "tables/one.md", "shows": "a thing", "data": "simulated", "notebook": "n", "revision": "x"}]
+    public = tmp_path / "public"
+    notebooks._publish(tmp_path / "made", public, products)
+    notebooks._write_index(public / "README.md", products, "laptop")
+    links = re.findall(r"\]\(([^)]+)\)", (public / "README.md").read_text())
+    assert sorted(links) == ["tables/one.csv", "tables/one.md", "tables/one.tex"]
+    assert all((public / link).exists() for link in links)
 
 
 def test_every_variant_of_table_3_has_its_precisions(smoke):
