@@ -6,6 +6,7 @@
 
 import argparse
 import filecmp
+import re
 import shutil
 import sys
 import time
@@ -209,6 +210,7 @@ _RENDERINGS = (("Markdown", "md"), ("CSV", "csv"), ("LaTeX", "tex"))
 
 
 def _write_index(path, index, profile):
+    kept = _earlier(path, {Path(product["file"]).stem for product in index})
     lines = [
         "# Figures and tables",
         "",
@@ -225,7 +227,20 @@ def _write_index(path, index, profile):
             lines += [", ".join(f"[{kind}]({file.with_suffix('.' + suffix)})" for kind, suffix in _RENDERINGS), ""]
         lines += [f"Data: {product['data']}. Notebook: `{product['notebook']}`. Revision: {product['revision']}.", ""]
     with results.atomic(path) as part:
-        part.write_text("\n".join(lines))
+        part.write_text("\n".join([*lines, *kept]))
+
+
+def _earlier(path, made):
+    """Entries of an older index of what this run did not make and is still there: figures of a user's real frames."""
+    if not path.exists():
+        return []
+    kept = []
+    for entry in re.split(r"^(?=## )", path.read_text(), flags=re.MULTILINE)[1:]:
+        stem = entry.splitlines()[0].removeprefix("## ")
+        links = re.findall(r"\]\(([^)]+)\)", entry)
+        if stem not in made and links and all((path.parent / link).exists() for link in links):
+            kept.append(entry.rstrip("\n") + "\n")
+    return kept
 
 
 def main(argv=None):

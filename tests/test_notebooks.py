@@ -167,6 +167,22 @@ def test_a_table_is_published_where_its_index_points(tmp_path):
     assert all((public / link).exists() for link in links)
 
 
+def test_the_index_keeps_what_an_earlier_run_made_and_is_still_there(tmp_path):
+    for name in ("real", "gone", "again"):
+        (tmp_path / f"{name}.png").write_bytes(b"png")
+    made = {"shows": "a thing", "data": "real", "notebook": "n", "revision": "first"}
+    notebooks._write_index(
+        tmp_path / "README.md", [{**made, "file": f"{n}.png"} for n in ("real", "gone", "again")], "x"
+    )
+    (tmp_path / "gone.png").unlink()
+    for _ in range(2):
+        notebooks._write_index(tmp_path / "README.md", [{**made, "file": "again.png", "revision": "second"}], "x")
+    text = (tmp_path / "README.md").read_text()
+    assert (text.count("## real\n"), text.count("## gone\n"), text.count("## again\n")) == (1, 0, 1)
+    assert text.count("Revision: first.") == 1
+    assert text.count("Revision: second.") == 1
+
+
 def test_every_variant_of_table_3_has_its_precisions(smoke):
     rows = read_rows(BUILD.results / "05_ablation" / "scores.csv")
     names = {row["curve"] for row in read_rows(BUILD.results / "04_training" / "curves.csv")}
