@@ -207,8 +207,9 @@ def test_frames_dithered_by_whole_pixels_are_labelled_right_and_truth_moves_with
 
 
 def simulated(name, seed):
+    rng = np.random.default_rng(seed)
     made = simulate_sequence(
-        CAMERAS[name], shape=(208, 208), exposure_s=600.0, rng=np.random.default_rng(seed), rate_factor=20.0
+        CAMERAS[name], shape=(208, 208), exposure_s=600.0, rng=rng, rate_factor=20.0, streak_share=0.0
     )
     return made, label_sequence(made.frames, LabelingConfig(border_px=16), truth=made.truth)
 
