@@ -132,13 +132,15 @@ def score_by_kind(detectors, sets, rng, *, progress=None, cache=None, binned=Non
             sequence = read_sequence(path)
             truth, use = sequence.cr[0] > 0, sequence.judged(0)
             source = (sequence.ignore[0] & SOURCE) > 0
-            sky, noise = sky_and_noise(sequence.data[0])
-            level = sequence.data[0] - sky
-            sigma = level / noise
+            level = None
+            if binned is not None:
+                sky, noise = sky_and_noise(sequence.data[0])
+                level = sequence.data[0] - sky
             for name, mask in packed.items():
                 mask = np.unpackbits(mask, axis=1, count=truth.shape[1]).astype(bool)
                 rays[name].add(mask, truth, use, charge=level, source=source)
-                pixels[name].append(_pixels_by_sigma(mask, truth, use & ~source, sigma))
+                if level is not None:
+                    pixels[name].append(_pixels_by_sigma(mask, truth, use & ~source, level / noise))
         if binned is not None:
             for name in detectors:
                 binned += [{"detector": name, "set": test_set.name, **row} for row in _bins(rays[name], pixels[name])]

@@ -3,11 +3,12 @@
 import csv
 import sys
 
-from crcore import results
-from crcore.paths import FIGURES, ROOT
+from crcore import results, tables
+from crcore.paths import DATA_RESULTS, FIGURES, ROOT
 
 __all__ = ["filled"]
 
+_REAL, _REAL_END = "<!-- real frames: python -m crcore.readme -->", "<!-- end of real frames -->"
 _BEGIN, _END = "<!-- results: python -m crcore.readme -->", "<!-- end of results -->"
 _COLUMNS = (
     "Set", "Detector", "TPR at 0.01% FPR, published", "TPR at 0.01% FPR, ours", "Precision at 95% recall, published",
@@ -17,8 +18,8 @@ _COLUMNS = (
 _LEFT_OUT = ("WFC3", "DECam", "(tuned)", "(retrained)")
 
 
-def filled(text, figures=FIGURES):
-    """The README with the block between its markers made from ``figures/``.
+def filled(text, figures=FIGURES, measured=DATA_RESULTS):
+    """The README with the blocks between its markers made from ``figures/`` and ``data/results/``.
 
     Parameters
     ----------
@@ -26,27 +27,43 @@ def filled(text, figures=FIGURES):
         The README as it is.
     figures : pathlib.Path, optional
         Folder with ``tables/table2.csv`` and ``run.json``.
+    measured : pathlib.Path, optional
+        Folder with ``generic_unseen.csv``, from ``benchmarks/unseen.py``.
 
     Returns
     -------
     str
     """
-    head, rest = text.split(_BEGIN)
-    tail = rest.split(_END)[1]
-    return f"{head}{_BEGIN}\n{_table(figures)}\n\n{_seconds(figures)}\n{_END}{tail}"
+    text = _between(text, _BEGIN, _END, f"{_table(figures)}\n\n{_seconds(figures)}")
+    real = tables.real_frames_table(results.read_rows(measured / "generic_unseen.csv"))
+    return _between(text, _REAL, _REAL_END, "\n".join(_lines(real.columns, real.rows)))
+
+
+def _between(text, begin, end, block):
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{block}\n{end}{rest.split(end)[1]}"
+
+
+def _lines(columns, rows):
+    """A Markdown table, line by line."""
+    return [
+        "| " + " | ".join(columns) + " |",
+        "|" + " --- |" * len(columns),
+        *("| " + " | ".join(r) + " |" for r in rows),
+    ]
 
 
 def _table(figures):
     with (figures / "tables" / "table2.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
+    kept = []
     published = [column for column in _COLUMNS if column.endswith("published")]
     for row in rows:
         if any(word in row["Detector"] for word in _LEFT_OUT):
             continue
         if row["Detector"] == "generic" or any(row[column] != "–" for column in published):
-            lines.append("| " + " | ".join(row[column] for column in _COLUMNS) + " |")
-    return "\n".join(lines)
+            kept.append([row[column] for column in _COLUMNS])
+    return "\n".join(_lines(_COLUMNS, kept))
 
 
 def _seconds(figures):

@@ -21,8 +21,9 @@ def test_the_readmes_numbers_are_those_of_the_committed_figures(tmp_path):
     (tmp_path / "tables").mkdir()
     for name in ("tables/table2.csv", "run.json"):
         (tmp_path / name).write_text(committed(f"figures/{name}"))
+    (tmp_path / "generic_unseen.csv").write_text(committed("data/results/generic_unseen.csv"))
     text = committed("README.md")
-    assert filled(text, tmp_path) == text
+    assert filled(text, tmp_path, tmp_path) == text
 
 
 def test_nothing_is_left_to_fill_in():
