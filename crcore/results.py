@@ -128,10 +128,13 @@ def write_rows(path, rows):
         writer.writerows(rows)
 
 
+_HASHES = ("revision", "code", "key", "sha256")
+
+
 def read_rows(path):
-    """Read CSV as a list of dictionaries; numbers become int or float."""
+    """Read CSV as a list of dictionaries; numbers become int or float, but in columns of hashes: 400e042 is none."""
     with Path(path).open(newline="") as stream:
-        return [{k: _value(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+        return [{k: v if k in _HASHES else _value(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
 
 def _value(text):

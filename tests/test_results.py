@@ -87,3 +87,9 @@ def test_provenance_says_how_a_result_was_made():
     card = results.provenance(seed=5, seconds=1.26)
     assert (card["seed"], card["seconds"], card["code"]) == (5, 1.3, results.code_hash())
     assert card["versions"]["numpy"] == np.__version__
+
+
+def test_a_hash_that_looks_like_a_number_stays_text(tmp_path):
+    rows = [{"revision": "400e042", "key": "12345678", "sha256": "1e5", "n": 3}]
+    results.write_rows(tmp_path / "rows.csv", rows)
+    assert results.read_rows(tmp_path / "rows.csv") == rows
