@@ -5,8 +5,8 @@ CRCORE_DATA=FOLDER python benchmarks/unseen.py [MODEL ...] [--rivals] [--sets NA
 Average precision of pixels away from sources, with 95 % intervals by frame, on ``lowell-nasa42`` and ``lco-0m4``
 (reference truth), on recorded GMOS and ITL rays put into real skies, and on the slit frames of ``kast-blue`` (labelled
 from each other); stars of ``lowell-nasa42`` whose cores are flagged in two of three exposures, per 1,000. None of
-this is ever trained on. ``--table`` writes rows; notebook 11 shows those of
-``data/results/generic_unseen.csv``. ``--doubted`` asks of each whole ray of
+this is ever trained on. ``--table`` writes rows, each with its revision, and keeps those of detectors that are not
+asked for; notebook 11 shows those of ``data/results/generic_unseen.csv``. ``--doubted`` asks of each whole ray of
 ``lowell-nasa42`` whether a pixel of it reaches 0.2, where false pixels are, and what an asteroid costs.
 """
 
@@ -148,8 +148,8 @@ def main():
     parser.add_argument("--table", type=Path)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
     args = parser.parse_args()
-    if args.table and args.doubted:
-        parser.error("--table goes with the scores, not with --doubted")
+    if args.table and (args.doubted or tuple(args.sets) != SETS):
+        parser.error("--table goes with the scores of all sets, not with --doubted or --sets")
     folder = user_data()
     if folder is None:
         sys.exit("unseen.py: set CRCORE_DATA to a folder with lowell-nasa42, lco-0m4, kast-blue, rays and truth")
@@ -168,15 +168,18 @@ def main():
         return
     print("| detector | " + " | ".join(args.sets) + " | stars harmed per 1,000 (Lowell) | s/Mpixel |")
     print("|" + " --- |" * (len(args.sets) + 3))
-    begun, rows = time.monotonic(), []
+    begun, rows = time.monotonic(), {}
+    if args.table and args.table.exists():
+        rows = {row["detector"]: row for row in results.read_rows(args.table)}
     for name, detector in detectors.items():
         cells = judge(detector, folder, args.sets)
-        rows.append(dict(zip(("detector", *args.sets, "harmed", "seconds_per_mpixel"), (name, *cells), strict=True)))
+        columns = ("detector", *args.sets, "harmed", "seconds_per_mpixel", "revision")
+        rows[name] = dict(zip(columns, (name, *cells, results.provenance()["revision"]), strict=True))
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
         if args.table:  # after each, since rivals take long
-            results.write_rows(args.table, rows)
+            results.write_rows(args.table, list(rows.values()))
     if args.table:
-        options = " ".join(args.models) + " --rivals" * args.rivals + f" --sets {' '.join(map(repr, args.sets))}"
+        options = " ".join(args.models) + " --rivals" * args.rivals
         how = results.provenance(seed=None, seconds=time.monotonic() - begun)
         command = f"python benchmarks/unseen.py {options} --table {args.table}"
         results.write_json(args.table.with_suffix(".json"), {"command": command, "made": how})

@@ -62,7 +62,7 @@ class NetworkConfig:
     def reach_px(self):
         """Pixels from which an output pixel can learn, in one direction, by convolution alone."""
         scales = [2**level for level in range(self.depth + 1)]
-        return self.fold * (2 * sum(scales) + 2 * sum(scales[:-1]) + sum(scales[1:]) + 1) - 1 + bool(self.fine)
+        return self.fold * (2 * sum(scales) + 2 * sum(scales[:-1]) + sum(scales[1:]) + 1) - 1 + 2 * bool(self.fine)
 
     @property
     def local(self):

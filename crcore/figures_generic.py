@@ -175,8 +175,8 @@ def rays_by_kind(rows, *, least=20, title=""):
             axis.grid(alpha=0.3)
         column[1].set_xlabel(label)
     axes[0, 0].set_ylim(-0.02, 1.02)
-    axes[0, 0].set_ylabel("share of rays (pixels) found")
-    axes[1, 0].set_ylabel("share of detections (pixels) right")
+    axes[0, 0].set_ylabel("found, of the rays (pixels)")
+    axes[1, 0].set_ylabel("right, of the detections")
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7, frameon=False
     )

@@ -67,8 +67,9 @@ class FusedCompact:
             x = _convolve(_added(_convolve(skips.pop(), beside, then="none"), x, below), last)
         logits = functional.conv2d(x, *self._leave)  # (1, 4, H/2, W/2)
         if self._fine:
-            answered = logits.permute(0, 2, 3, 1).view(torch.int32)[0]  # (H/2, W/2, 2): rows of the blocks
-            beside = _channels([*kept, answered[..., 0], answered[..., 1]])
+            answered = logits.permute(0, 2, 3, 1).view(torch.int32)[0].permute(2, 0, 1)  # (2, H/2, W/2)
+            image = answered.transpose(0, 1).contiguous().view(torch.bfloat16).view(height, width)
+            beside = _channels([*kept, *answered, *_row_pairs(_highest(image))])
             added = functional.conv2d(_convolve(beside, self._near), self._added)
             logits = logits.float() * self._scale + self._offset + added
         blocks = logits.float().permute(0, 2, 3, 1).reshape(height // 2, width // 2, 2, 2)
@@ -131,6 +132,16 @@ def _pooled(x):
     blocks = x.permute(0, 2, 3, 1).view(batch, height // 2, 2, width // 2, 2, channels)
     top, bottom = (torch.maximum(blocks[:, :, k, :, 0], blocks[:, :, k, :, 1]) for k in range(2))
     return torch.maximum(top, bottom).permute(0, 3, 1, 2)
+
+
+def _highest(image):
+    """The largest value among each pixel and its eight neighbours, (H, W)."""
+    for _ in range(2):
+        largest = image.clone()
+        torch.maximum(largest[1:], image[:-1], out=largest[1:])
+        torch.maximum(largest[:-1], image[1:], out=largest[:-1])
+        image = largest.t()
+    return image.contiguous()
 
 
 def _in_blocks(convolution):

@@ -10,7 +10,7 @@ from crcore.dataset import read_sequence, write_sequence
 from crcore.evaluation import TestSet, evaluate
 from crcore.injection import inject_dataset
 from crcore.instruments import Camera
-from crcore.labeling import SOURCE
+from crcore.labeling import NO_DATA, SOURCE
 from crcore.objects import ObjectScores
 from crcore.paths import DATA_RESULTS
 from crcore.preprocess import sky_and_noise
@@ -134,7 +134,8 @@ def score_by_kind(detectors, sets, rng, *, progress=None, cache=None, binned=Non
             source = (sequence.ignore[0] & SOURCE) > 0
             level = None
             if binned is not None:
-                sky, noise = sky_and_noise(sequence.data[0])
+                none = (sequence.ignore[0] & NO_DATA) > 0
+                sky, noise = sky_and_noise(np.where(none, 0, sequence.data[0]), bad=none if none.any() else None)
                 level = sequence.data[0] - sky
             for name, mask in packed.items():
                 mask = np.unpackbits(mask, axis=1, count=truth.shape[1]).astype(bool)

@@ -93,7 +93,8 @@ class Camera:
 
         Pixels of 9 to 45 um (binned), silicon of 10 to 300 um, point-spread functions of 1.5 to
         8 px (of sharper ones a faint star is one pixel, and no single exposure tells it from a ray), from 1.4 px in
-        orbit; gain, noise and full well over the ranges of cameras in use.
+        orbit; charge spreads by 2 to 9 um, around what `benchmarks/rays.py` finds in recordings; gain, noise and
+        full well over the ranges of cameras in use.
 
         Parameters
         ----------
@@ -123,7 +124,7 @@ class Camera:
             pixel_scale_arcsec=between(0.05, 1.2),
             pixel_um=pixel_um,
             thickness_um=thickness,
-            diffusion_um=float(np.clip(0.3 * thickness, 3.0, 9.0)) * float(rng.uniform(0.7, 1.4)),
+            diffusion_um=float(np.clip(0.3 * thickness, 4.0, 9.0)) * float(rng.uniform(0.5, 1.0)),
             gain_e_per_adu=between(0.4, 8.0),
             read_noise_e=noise,
             saturation_e=between(30_000.0, 400_000.0),

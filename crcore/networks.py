@@ -13,7 +13,7 @@ from crcore.architecture import NetworkConfig
 from crcore.errors import InputError
 from crcore.preprocess import CENSUS_EDGES_PX
 
-__all__ = ["CompactUNet", "CosmicConnUNet", "DeepCRUNet", "GroupNorm", "NetworkConfig", "build", "layers"]
+__all__ = ["CompactUNet", "CosmicConnUNet", "DeepCRUNet", "GroupNorm", "NetworkConfig", "build", "grow", "layers"]
 
 
 def build(config):
@@ -188,6 +188,53 @@ class _UNet(nn.Module):
         return self.logits(self.features(x, census))
 
 
+def grow(network, old, new, seed):
+    """Make a compact network larger, so that it says at first what the smaller one says.
+
+    Parameters
+    ----------
+    network : CompactUNet
+        The smaller one.
+    old, new : NetworkConfig
+        Its own, and one with a level more, or more fine channels, or both.
+    seed : int
+        Of the weights that are added.
+
+    Returns
+    -------
+    CompactUNet
+    """
+    larger = build(new).to(memory_format=torch.channels_last)
+    deeper, fine, known = new.depth - old.depth, old.fine, {}
+    for name, tensor in network.state_dict().items():
+        part, _, rest = name.partition(".")
+        if part in ("widen", "up"):  # their first is the lowest level's
+            level, _, rest = rest.partition(".")
+            part = f"{part}.{int(level) + deeper}"
+        known[f"coarse.{rest}" if part == "leave" and new.fine and not fine else f"{part}.{rest}"] = tensor
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        if deeper:
+            for layer in (larger.down[-1].conv1, larger.down[-1].conv2, larger.widen[0]):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                layer.bias.zero_()
+            for layer in (larger.up[0].conv1, larger.up[0].conv2):  # what came from above passes unchanged
+                nn.init.dirac_(layer.weight)
+                layer.bias.zero_()
+        if new.fine > fine:
+            nn.init.kaiming_normal_(larger.near.weight, nonlinearity="relu")
+            nn.init.xavier_normal_(larger.leave.weight, gain=0.1)
+            larger.leave.weight[:, :1] = 1.0
+            for bias in (larger.near.bias, larger.leave.bias):
+                bias.zero_()
+            if fine:
+                larger.near.weight[:fine], larger.near.bias[:fine] = known.pop("near.weight"), known.pop("near.bias")
+                larger.leave.weight.zero_()
+                larger.leave.weight[:, : 1 + fine] = known.pop("leave.weight")
+        larger.load_state_dict(known, strict=False)
+    return larger
+
+
 def layers(network, size_px=1024):
     """The parts of a U-Net in the order in which an image passes them, for a drawing or a table.
 
@@ -266,7 +313,7 @@ class CompactUNet(_UNet):
         self.fine = fine
         if fine:
             self.coarse = self.leave  # (B, width, H/2, W/2) to a first answer for each pixel
-            self.near = nn.Conv2d(2, fine, 3, padding=1)
+            self.near = nn.Conv2d(3, fine, 3, padding=1)
             self.leave = nn.Conv2d(1 + fine, 1, 1)
 
     def features(self, x, census=None):
@@ -275,7 +322,8 @@ class CompactUNet(_UNet):
         if not self.fine:
             return features
         first = functional.pixel_shuffle(self.coarse(features), self.fold)
-        beside = torch.cat([x.to(first.dtype), first], dim=1).contiguous(memory_format=torch.channels_last)
+        highest = functional.max_pool2d(first, 3, stride=1, padding=1)  # is a ray here? and then: is this pixel its?
+        beside = torch.cat([x.to(first.dtype), first, highest], dim=1).contiguous(memory_format=torch.channels_last)
         added = functional.conv2d(_relu(self.near(beside)), self.leave.weight[:, 1:])
         return torch.cat([first, added], dim=1)
 

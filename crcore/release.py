@@ -97,6 +97,11 @@ def _kinds(paths):
     return f"{simulated} of the former simulated, {len(paths) - simulated} real; labels by {by}"
 
 
+def _known(paths):
+    """Sequences labelled by what is known, or all if there are none: a median of few visits shows no faint rims."""
+    return [p for p in paths if fits.getheader(p, 1).get("LABELS") == "truth"] or paths
+
+
 def _ties(share, top):
     """What a card says where many ray pixels have one probability, the highest."""
     if share < 0.01:
@@ -113,7 +118,8 @@ def train_model(recipe, data, folder, *, command="", **options):
     ----------
     recipe : crcore.recipe.Recipe
     data : path-like or sequence of path-like
-        With ``train/`` and ``valid/`` as `crcore.simulate.datasets.simulate_dataset` writes them.
+        With ``train/`` and ``valid/`` as `crcore.simulate.datasets.simulate_dataset` writes them. Where some of the
+        validation sequences are labelled by what is known, these alone give calibration and threshold.
     folder : path-like
         The model's folder; its name is the model's. Checkpoints go to ``<folder>-training``.
     command : str, optional
@@ -133,8 +139,9 @@ def train_model(recipe, data, folder, *, command="", **options):
     if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
         return None
     model = zoo.Model(folder.name, network, recipe.network, recipe.input)
-    calibrate(model, best_threshold(model, validation)[1])
-    threshold, scores = best_threshold(model, validation)
+    deciding = _known(validation)
+    calibrate(model, best_threshold(model, deciding)[1])
+    threshold, scores = best_threshold(model, deciding)
     share = scores.positives / max(scores.positives + scores.negatives, 1)
     model = dataclasses.replace(model, threshold=threshold, share=share, curve=operating_curve(scores))
     parameters = sum(p.numel() for p in network.parameters())
@@ -156,7 +163,7 @@ Input: {recipe.input}. Loss: {recipe.loss}. Threshold: {threshold} (highest Dice
 Probabilities are calibrated on validation data (Platt scaling, inside the last convolution).
 
 - Made by: `{command}`
-- Data: {len(training)} training and {len(validation)} validation sequences, {_kinds(training)}.
+- Data: {len(training)} training and {len(deciding)} validation sequences, {_kinds(training)}.
 - Length: {log[-1]["epoch"]} epochs, {log[-1]["stamps"]} stamps of {recipe.stamp_px} pixels;
   {training_seconds(work):.0f} seconds.
 - Validation: average precision {scores.average_precision():.4f}, TPR {scores.tpr_at_fpr(1e-4):.4f} at 0.01% FPR,

@@ -332,7 +332,7 @@ _REAL_SETS = {
 
 def real_frames_table(rows):
     """Detectors on real frames that no network here was trained on, from ``benchmarks/unseen.py``."""
-    sets = [key for key in rows[0] if key not in ("detector", "harmed", "seconds_per_mpixel")]
+    sets = [key for key in rows[0] if key not in ("detector", "harmed", "seconds_per_mpixel", "revision")]
     body = tuple(
         (row["detector"], *(str(row[s]).split(" (")[0] for s in sets), str(row["harmed"]).split(" of ")[0])
         for row in rows

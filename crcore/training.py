@@ -6,6 +6,7 @@ statistics are learnt first and frozen then (section 3.3, appendix C). Lightning
 spreads it over devices and leaves the loop in sight.
 """
 
+import copy
 import dataclasses
 import hashlib
 import logging
@@ -20,13 +21,16 @@ import torch
 from crcore import results
 from crcore.errors import InputError
 from crcore.losses import LOSSES
-from crcore.networks import build
+from crcore.networks import build, grow
 from crcore.sampling import StampSource, ahead, epoch_indices
 
 #: the modules that decide what training gives: a checkpoint made by other code is not resumed
 _CODE = ("dataset", "labeling", "losses", "networks", "preprocess", "recipe", "sampling", "sources", "training")
 
-__all__ = ["fresh_network", "train", "training_seconds"]
+#: share of the labels in what a network that is taught by its earlier self is trained towards
+_LABELS = 0.3
+
+__all__ = ["fresh_network", "mean_of_views", "train", "training_seconds"]
 
 
 def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, say=None, progress=None):
@@ -78,8 +82,10 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     schedule = _schedule(optimizer, recipe)
     state = {"epoch": 0, "log": [], "best": -np.inf, "best_weights": None, "seconds": 0.0}
     key = _key(recipe, [*train_paths, *valid_paths], network)
+    teacher = copy.deepcopy(network).eval() if recipe.views else None
     saved = _load(folder / "checkpoint.pt", key, resume)
     model, optimizer = fabric.setup(network, optimizer)
+    teacher = teacher and teacher.to(fabric.device)
     if saved is not None:  # after the weights have moved to their device, or Adam's moments would stay behind
         network.load_state_dict(saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -95,7 +101,12 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
         model.train(not recipe.freeze_epoch or epoch < recipe.freeze_epoch)
         losses = []
         for start, stamps in _batches(source, recipe, samples, epoch, fabric):
-            losses.append(_step(fabric, model, optimizer, stamps, recipe, alpha, folder))
+            taught = None
+            if teacher is not None:
+                rng = np.random.default_rng([recipe.seed, epoch, start, fabric.global_rank, 8])
+                with fabric.autocast():
+                    taught = mean_of_views(teacher, stamps[0], stamps[4], rng.permutation(8)[: recipe.views])
+            losses.append(_step(fabric, model, optimizer, stamps, recipe, alpha, folder, taught))
             if bar is not None:
                 bar.update(min(recipe.batch, samples - start))
         lr = optimizer.param_groups[0]["lr"]
@@ -220,21 +231,13 @@ def _initial(recipe):
 
     official = recipe.init.startswith("official:")
     model = zoo.load_official(recipe.init.removeprefix("official:")) if official else zoo.load(recipe.init)
-    for what, mine, its in (("network", recipe.network, model.config), ("input", recipe.input, model.input)):
-        if mine != its and not (what == "network" and dataclasses.replace(mine, fine=0) == its):
-            raise InputError(f"init: {recipe.init}: its {what} is {its}, the recipe's {mine}: give the recipe its own")
-    if recipe.network == model.config:
-        return model.network.train()
-    network = build(recipe.network).to(memory_format=torch.channels_last)  # a fine layer is put on what is there
-    named = {name.replace("leave.", "coarse."): tensor for name, tensor in model.network.state_dict().items()}
-    network.load_state_dict(named, strict=False)
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(recipe.seed)
-        torch.nn.init.kaiming_normal_(network.near.weight, nonlinearity="relu")
-        torch.nn.init.xavier_normal_(network.leave.weight, gain=0.1)
-        network.leave.weight[:, :1] = 1.0
-        for bias in (network.near.bias, network.leave.bias):
-            bias.zero_()
+    mine, its = recipe.network, model.config
+    larger = mine.depth - its.depth in (0, 1) and mine.fine >= its.fine and mine.architecture == "compact"
+    grown = larger and dataclasses.replace(mine, depth=its.depth, fine=its.fine) == its
+    for what, old, new in (("network", its, its if grown else mine), ("input", model.input, recipe.input)):
+        if old != new:
+            raise InputError(f"init: {recipe.init}: its {what} is {old}, the recipe's {new}: give the recipe its own")
+    network = grow(model.network, its, mine, recipe.seed) if grown else model.network
     return network.train()
 
 
@@ -273,7 +276,35 @@ def _tensors(stamps, device):
     )
 
 
-def _step(fabric, model, optimizer, batch, recipe, alpha, folder):
+def mean_of_views(network, image, census, views):
+    """What a network says of images on the mean over turned and mirrored views of them.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    image : torch.Tensor, shape (B, 1, S, S)
+    census : torch.Tensor, shape (B, 10)
+    views : sequence of int
+        0 to 3 quarter turns, and 4 to 7, the same and then mirrored.
+
+    Returns
+    -------
+    torch.Tensor
+        Probabilities, (B, 1, S, S): of the mean logit.
+    """
+    total = torch.zeros_like(image)
+    with torch.no_grad():
+        for view in map(int, views):
+            mirrored, turns = divmod(view, 4)
+            seen = torch.rot90(image, turns, (2, 3))
+            seen = seen.flip(3) if mirrored else seen
+            logits = network(seen.contiguous(memory_format=torch.channels_last), census).float()
+            logits = logits.flip(3) if mirrored else logits
+            total += torch.rot90(logits, -turns, (2, 3))
+    return torch.sigmoid(total / len(views))
+
+
+def _step(fabric, model, optimizer, batch, recipe, alpha, folder, taught=None):
     """One update; returns the loss."""
     image, target, median, use, census = batch
     logits = model(image.contiguous(memory_format=torch.channels_last), census).float()
@@ -281,6 +312,8 @@ def _step(fabric, model, optimizer, batch, recipe, alpha, folder):
     logits = torch.where(use > 0, logits, torch.full_like(logits, -30.0))
     if recipe.source_weight:  # what is no ray on a source weighs more; what is one does not
         weight = torch.where(target > 0, use.clamp(max=1), use)
+        if taught is not None:
+            target = _LABELS * target + (1 - _LABELS) * taught
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, weight=weight)
     else:
         loss = LOSSES[recipe.loss](logits, target, median, alpha)

@@ -84,7 +84,7 @@ def test_an_unknown_camera_is_reported_with_those_there_are():
 def test_random_cameras_are_consistent():
     for camera in RANDOM[:100]:
         consistent(camera)
-        assert camera.diffusion_um < 14
+        assert 2 <= camera.diffusion_um <= 9  # 4.1 and 8.2 in recordings: more of it makes rays look like stars
         assert (camera.name, camera.kind, camera.site) == ("random", "imaging", "ground")
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,17 +9,18 @@ import sys
 import numpy as np
 import pytest
 import torch
+from astropy.io import fits
 
 from crcore.dataset import read_sequence
 from crcore.errors import InputError
 from crcore.labeling import SOURCE, UNDECIDED
-from crcore.networks import NetworkConfig
+from crcore.networks import NetworkConfig, build
 from crcore.recipe import Recipe, read_recipe
 from crcore.release import labelled_files, train_model
 from crcore.results import read_rows
 from crcore.sampling import StampSource, ahead, epoch_indices
-from crcore.training import train
-from crcore.zoo import load, load_official
+from crcore.training import fresh_network, mean_of_views, train
+from crcore.zoo import Model, load, load_official, save
 
 
 def weights(network):
@@ -219,6 +221,57 @@ def test_fine_tuning_starts_from_the_model_that_init_names(tiny_dataset, tiny_re
     assert first.config == tiny_recipe.network
 
 
+def test_thresholds_are_found_where_labels_are_what_is_known(tiny_dataset, tiny_recipe, tmp_path):
+    shutil.copytree(tiny_dataset, tmp_path / "known", ignore=shutil.ignore_patterns("cache"))
+    known = labelled_files(tmp_path / "known", "valid")
+    for path in known:
+        fits.setval(path, "LABELS", value="truth", ext=1)
+    for k, data in enumerate(([tiny_dataset], [tiny_dataset, tmp_path / "known"])):
+        train_model(dataclasses.replace(tiny_recipe, epochs=1), data, tmp_path / str(k))
+        card = (tmp_path / str(k) / "card.md").read_text()
+        assert f" and {len(known)} validation sequences" in card  # of twice as many in the second
+
+
+@pytest.mark.parametrize("larger", [{"depth": 2}, {"fine": 4}, {"depth": 2, "fine": 4}, {"fine": 6, "was": 4}])
+def test_a_larger_network_begins_with_what_the_smaller_says(tmp_path, larger):
+    small = NetworkConfig("compact", width=4, depth=1, norm="none", fine=larger.pop("was", 0))
+    torch.manual_seed(3)
+    save(tmp_path / "small", Model("small", build(small).eval(), small, "noise"), card="small")
+    recipe = Recipe(network=dataclasses.replace(small, **larger), init=str(tmp_path / "small"), stamp_px=64)
+    grown, image = fresh_network(recipe, 0.01), torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(grown(image), load(tmp_path / "small").network(image))
+    grown(image).square().mean().backward()
+    assert sum(bool(p.grad.any()) for p in grown.parameters()) > len(list(build(small).parameters())) / 2
+    smaller = dataclasses.replace(recipe, network=dataclasses.replace(small, width=8))
+    with pytest.raises(InputError, match="its network is"):
+        fresh_network(smaller, 0.01)
+
+
+def test_the_mean_of_all_views_turns_with_the_image():
+    network, image = build(NetworkConfig("compact", width=4, depth=1, norm="none")).eval(), torch.randn(2, 1, 32, 32)
+    seen = mean_of_views(network, image, torch.zeros(2, 10), range(8))
+    turned = mean_of_views(network, torch.rot90(image, 1, (2, 3)).flip(3), torch.zeros(2, 10), range(8))
+    torch.testing.assert_close(turned, torch.rot90(seen, 1, (2, 3)).flip(3), rtol=0, atol=1e-5)
+    with torch.no_grad():
+        one = torch.sigmoid(network(image))
+    torch.testing.assert_close(mean_of_views(network, image, torch.zeros(2, 10), [0]), one)
+    assert not torch.allclose(seen, one, atol=1e-3)
+
+
+def test_a_network_is_taught_by_the_views_of_its_earlier_self(tiny_dataset, tiny_recipe, tmp_path):
+    compact = NetworkConfig("compact", width=4, depth=1, norm="none")
+    settings = {"network": compact, "input": "noise", "loss": "bce", "use_ignore": True, "source_weight": 1.0}
+    first = dataclasses.replace(tiny_recipe, **settings)
+    train_model(first, tiny_dataset, tmp_path / "first")
+    again = dataclasses.replace(first, init=str(tmp_path / "first"), epochs=2)
+    plain, _ = run(again, tiny_dataset, tmp_path / "plain")
+    taught, _ = run(dataclasses.replace(again, views=2), tiny_dataset, tmp_path / "taught")
+    killed, _ = run(dataclasses.replace(again, views=2), tiny_dataset, tmp_path / "taught2")
+    assert not torch.allclose(weights(plain), weights(taught), atol=1e-6)
+    assert torch.equal(weights(taught), weights(killed))
+
+
 def test_the_authors_networks_can_be_fine_tuned(tiny_dataset, tmp_path):
     pytest.importorskip("cosmic_conn")
     recipe = Recipe(init="official:ground_imaging", input="counts", stamp_px=32, batch=1, epochs=1, lr=1e-9)
@@ -325,6 +378,8 @@ def test_a_source_weight_needs_a_loss_that_takes_it():
     with pytest.raises(InputError, match="source_weight"):
         Recipe(source_weight=2.0)
     assert Recipe(source_weight=2.0, loss="bce", use_ignore=True).source_weight == 2.0
+    with pytest.raises(InputError, match="views = 4: 0 to 8, with init and source_weight"):
+        Recipe(views=4)
 
 
 def test_training_runs_with_weighted_sources(tiny_dataset, tiny_recipe, tmp_path):
