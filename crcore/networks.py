@@ -223,13 +223,11 @@ def grow(network, old, new, seed):
                 layer.bias.zero_()
         if new.fine > fine:
             nn.init.kaiming_normal_(larger.near.weight, nonlinearity="relu")
-            nn.init.xavier_normal_(larger.leave.weight, gain=0.1)
+            for tensor in (larger.near.bias, larger.leave.weight, larger.leave.bias):
+                tensor.zero_()
             larger.leave.weight[:, :1] = 1.0
-            for bias in (larger.near.bias, larger.leave.bias):
-                bias.zero_()
             if fine:
                 larger.near.weight[:fine], larger.near.bias[:fine] = known.pop("near.weight"), known.pop("near.bias")
-                larger.leave.weight.zero_()
                 larger.leave.weight[:, : 1 + fine] = known.pop("leave.weight")
         larger.load_state_dict(known, strict=False)
     return larger
