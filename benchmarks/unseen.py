@@ -7,7 +7,8 @@ Average precision of pixels away from sources, with 95 % intervals by frame, on 
 from each other); stars of ``lowell-nasa42`` whose cores are flagged in two of three exposures, per 1,000. None of
 this is ever trained on. ``--table`` writes rows, each with its revision, and keeps those of detectors that are not
 asked for; notebook 11 shows those of ``data/results/generic_unseen.csv``. ``--doubted`` asks of each whole ray of
-``lowell-nasa42`` whether a pixel of it reaches 0.2, where false pixels are, and what an asteroid costs.
+``lowell-nasa42`` and ``lco-0m4`` whether a pixel of it reaches 0.2, where false pixels are, what an asteroid costs, and
+what a ranking by brightness alone would reach that is given the true rays and the pixels around them.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+from scipy.special import expit
 
 from crcore import results
 from crcore.dataset import find_reference
@@ -109,11 +111,11 @@ def judge(detector, folder, sets):
     return [*cells, f"{1000 * harmed / total:.1f} of {total}", f"{1e6 * seconds / pixels:.2f}"]
 
 
-def doubted(detector, folder, *, below=0.2):
+def doubted(detector, folder, sub, *, below=0.2):
     """What keeps a detector from doing better: rays of which no pixel reaches a probability, false pixels on rims."""
     rays = lost = pixels = small = 0
-    scores, still, judged = PixelScores(), PixelScores(), []
-    for frame, truth, use in with_reference(folder, "lowell-nasa42"):
+    scores, still, given, judged = PixelScores(), PixelScores(), PixelScores(), []
+    for frame, truth, use in with_reference(folder, sub):
         found = detector(frame)
         prob = np.where(found.not_evaluated, 0, found.prob)
         labels, n = ndimage.label(truth & use, np.ones((3, 3)))
@@ -123,10 +125,12 @@ def doubted(detector, folder, *, below=0.2):
         small += int((low & (sizes <= 2)).sum())
         scores.add(prob, truth, use & ~low[labels])
         without = use.copy()
-        without[ASTEROID] = False
+        if sub == "lowell-nasa42":
+            without[ASTEROID] = False
         still.add(prob, truth, without)
         rim = ndimage.binary_dilation(truth, np.ones((3, 3))) & ~truth
         sigma = np.sinh(prepare(frame.data, "noise", bad=frame.bad))
+        given.add(np.where(rim | truth, expit(sigma - 3), 0), truth, without)
         judged.append([a[use] for a in (prob, truth, rim, sigma)])
     prob, truth, rim, sigma = (np.concatenate(parts) for parts in zip(*judged, strict=True))
     even = np.sort(prob)[-int(truth.sum()) - 1]  # as many pixels above it as are true
@@ -136,7 +140,8 @@ def doubted(detector, folder, *, below=0.2):
         f"they have {pixels} pixels; average precision without them {scores.average_precision():.3f}, "
         f"without the asteroid {still.average_precision():.3f}. "
         f"Where recall equals precision {false.sum()} pixels are false; {(false & rim).sum()} of them touch a ray, "
-        f"{(false & rim & (sigma < 3)).sum()} of these below 3 sigma"
+        f"{(false & rim & (sigma < 3)).sum()} of these below 3 sigma. "
+        f"Brightness alone, within a pixel of the true rays: {given.average_precision():.3f}"
     )
 
 
@@ -164,7 +169,8 @@ def main():
         }
     if args.doubted:
         for name, detector in detectors.items():
-            print(f"{name}: {doubted(detector, folder)}", flush=True)
+            for sub in ("lowell-nasa42", "lco-0m4"):
+                print(f"{name}, {sub}: {doubted(detector, folder, sub)}", flush=True)
         return
     print("| detector | " + " | ".join(args.sets) + " | stars harmed per 1,000 (Lowell) | s/Mpixel |")
     print("|" + " --- |" * (len(args.sets) + 3))
