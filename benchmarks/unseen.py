@@ -174,21 +174,23 @@ def main():
         return
     print("| detector | " + " | ".join(args.sets) + " | stars harmed per 1,000 (Lowell) | s/Mpixel |")
     print("|" + " --- |" * (len(args.sets) + 3))
-    begun, rows = time.monotonic(), {}
+    revision, rows, made = results.provenance()["revision"], {}, {}
     if args.table and args.table.exists():
-        rows = {row["detector"]: row for row in results.read_rows(args.table)}
+        rows = {row["detector"]: {"revision": "", **row} for row in results.read_rows(args.table)}
+        made = results.read_json(args.table.with_suffix(".json"))
     for name, detector in detectors.items():
+        begun = time.monotonic()
         cells = judge(detector, folder, args.sets)
         columns = ("detector", *args.sets, "harmed", "seconds_per_mpixel", "revision")
-        rows[name] = dict(zip(columns, (name, *cells, results.provenance()["revision"]), strict=True))
+        rows[name] = dict(zip(columns, (name, *cells, revision), strict=True))
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
         if args.table:  # after each, since rivals take long
-            results.write_rows(args.table, list(rows.values()))
-    if args.table:
-        options = " ".join(args.models) + " --rivals" * args.rivals
-        how = results.provenance(seed=None, seconds=time.monotonic() - begun)
-        command = f"python benchmarks/unseen.py {options} --table {args.table}"
-        results.write_json(args.table.with_suffix(".json"), {"command": command, "made": how})
+            results.write_rows(args.table, [{c: row[c] for c in columns} for row in rows.values()])
+            options = " ".join(args.models) + " --rivals" * args.rivals
+            command = f"python benchmarks/unseen.py {options} --table {args.table}"
+            how = results.provenance(seconds=time.monotonic() - begun) | {"revision": revision}
+            made[name] = {"command": command, "made": how}
+            results.write_json(args.table.with_suffix(".json"), made)
 
 
 if __name__ == "__main__":

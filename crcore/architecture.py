@@ -26,7 +26,8 @@ class NetworkConfig:
         Groups of group normalisation (8 in appendix C).
     fine : int
         Channels of a last layer of the compact detector at full resolution, in which each pixel sees its own value and
-        its neighbours' again: whether a faint pixel belongs to the ray beside it is decided there. 0: none.
+        its neighbours' again, and the highest answer around: whether a faint pixel belongs to the ray beside it is
+        decided there. 0: none.
     census : bool
         The compact detector is told how wide the peaks of the whole frame are (`crcore.preprocess.peak_census`).
     """

@@ -60,7 +60,8 @@ class Recipe:
         a network is never told that a star is none, and flags bright ones.
     source_weight : float
         With ``use_ignore``: what pixels on sources count in the loss, 0 by default. For data whose labels are the
-        truth, and know rays on sources: 1 counts them as all others, more punishes harm to stars.
+        truth, and know rays on sources: 1 counts them as all others, more punishes harm to stars, and less counts all
+        that is on sources less, rays too.
     views : int
         With ``init`` and ``source_weight``: train towards the labels (0.3) and what the initial network says on the
         mean over so many turned and mirrored views of a stamp (0.7). A mean over views is surer than any one; so

@@ -98,8 +98,11 @@ def _kinds(paths):
 
 
 def _known(paths):
-    """Sequences labelled by what is known, or all if there are none: a median of few visits shows no faint rims."""
-    return [p for p in paths if fits.getheader(p, 1).get("LABELS") == "truth"] or paths
+    """Sequences labelled by what is known, of simulated ones: a median of few visits shows no faint rims. Else all."""
+    headers = [fits.getheader(path, 1) for path in paths]
+    if not all(header.get("SIMULATE", False) for header in headers):  # what is real decides beside them
+        return paths
+    return [p for p, header in zip(paths, headers, strict=True) if header.get("LABELS") == "truth"] or paths
 
 
 def _ties(share, top):
@@ -118,8 +121,8 @@ def train_model(recipe, data, folder, *, command="", **options):
     ----------
     recipe : crcore.recipe.Recipe
     data : path-like or sequence of path-like
-        With ``train/`` and ``valid/`` as `crcore.simulate.datasets.simulate_dataset` writes them. Where some of the
-        validation sequences are labelled by what is known, these alone give calibration and threshold.
+        With ``train/`` and ``valid/`` as `crcore.simulate.datasets.simulate_dataset` writes them. Where all validation
+        sequences are simulated, and some labelled by what is known, these alone give calibration and threshold.
     folder : path-like
         The model's folder; its name is the model's. Checkpoints go to ``<folder>-training``.
     command : str, optional
@@ -163,7 +166,8 @@ Input: {recipe.input}. Loss: {recipe.loss}. Threshold: {threshold} (highest Dice
 Probabilities are calibrated on validation data (Platt scaling, inside the last convolution).
 
 - Made by: `{command}`
-- Data: {len(training)} training and {len(deciding)} validation sequences, {_kinds(training)}.
+- Data: {len(training)} training and {len(deciding)} validation sequences ({len(validation)} chose
+  the epoch), {_kinds(training)}.
 - Length: {log[-1]["epoch"]} epochs, {log[-1]["stamps"]} stamps of {recipe.stamp_px} pixels;
   {training_seconds(work):.0f} seconds.
 - Validation: average precision {scores.average_precision():.4f}, TPR {scores.tpr_at_fpr(1e-4):.4f} at 0.01% FPR,

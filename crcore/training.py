@@ -103,7 +103,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
         for start, stamps in _batches(source, recipe, samples, epoch, fabric):
             taught = None
             if teacher is not None:
-                rng = np.random.default_rng([recipe.seed, epoch, start, fabric.global_rank, 8])
+                rng = np.random.default_rng([recipe.seed, epoch, start, 0, 8])
                 with fabric.autocast():
                     taught = mean_of_views(teacher, stamps[0], stamps[4], rng.permutation(8)[: recipe.views])
             losses.append(_step(fabric, model, optimizer, stamps, recipe, alpha, folder, taught))
@@ -310,7 +310,7 @@ def _step(fabric, model, optimizer, batch, recipe, alpha, folder, taught=None):
     logits = model(image.contiguous(memory_format=torch.channels_last), census).float()
     # A pixel that is certainly not a ray costs nothing: those without weight leave the loss.
     logits = torch.where(use > 0, logits, torch.full_like(logits, -30.0))
-    if recipe.source_weight:  # what is no ray on a source weighs more; what is one does not
+    if recipe.source_weight:  # above 1 what is no ray on a source weighs more, and what is one does not
         weight = torch.where(target > 0, use.clamp(max=1), use)
         if taught is not None:
             target = _LABELS * target + (1 - _LABELS) * taught

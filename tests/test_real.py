@@ -7,6 +7,7 @@ import pytest
 
 from crcore import dataset, labeling
 from crcore.detection import NetworkDetector
+from crcore.label_files import label_files
 from crcore.label_quality import summary
 from crcore.metrics import PixelScores
 from crcore.paths import user_data
@@ -27,7 +28,7 @@ def runs_of(name):
 def label(folder, runs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        labelled = labeling.label_files(runs, reference=lambda path: dataset.find_reference(folder, path.name))
+        labelled = label_files(runs, reference=lambda path: dataset.find_reference(folder, path.name))
         results = [result for _, result in labelled]
     errors = [r for r in results if not isinstance(r, labeling.Sequence)]
     assert errors == []

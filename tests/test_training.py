@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
+from safetensors.torch import load_file, save_file
 
 from crcore.dataset import read_sequence
 from crcore.errors import InputError
@@ -248,6 +249,21 @@ def test_a_larger_network_begins_with_what_the_smaller_says(tmp_path, larger):
         fresh_network(smaller, 0.01)
 
 
+def test_a_fine_layer_of_before_is_still_read(tmp_path):
+    config = NetworkConfig("compact", width=4, depth=1, norm="none", fine=4)
+    network = build(config).eval()
+    with torch.no_grad():
+        network.near.weight[:, 2] = 0
+    save(tmp_path / "old", Model("old", network, config, "noise"), card="old")
+    stored = load_file(tmp_path / "old" / "model.safetensors")
+    save_file(
+        stored | {"near.weight": stored["near.weight"][:, :2].contiguous()}, tmp_path / "old" / "model.safetensors"
+    )
+    image = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(load(tmp_path / "old").network(image), network(image))
+
+
 def test_the_mean_of_all_views_turns_with_the_image():
     network, image = build(NetworkConfig("compact", width=4, depth=1, norm="none")).eval(), torch.randn(2, 1, 32, 32)
     seen = mean_of_views(network, image, torch.zeros(2, 10), range(8))
@@ -265,11 +281,19 @@ def test_a_network_is_taught_by_the_views_of_its_earlier_self(tiny_dataset, tiny
     first = dataclasses.replace(tiny_recipe, **settings)
     train_model(first, tiny_dataset, tmp_path / "first")
     again = dataclasses.replace(first, init=str(tmp_path / "first"), epochs=2)
+    files = [labelled_files(tiny_dataset, split) for split in ("train", "valid")]
+
+    def interrupt(line):
+        if line.startswith("epoch 1/"):
+            raise KeyboardInterrupt
+
     plain, _ = run(again, tiny_dataset, tmp_path / "plain")
     taught, _ = run(dataclasses.replace(again, views=2), tiny_dataset, tmp_path / "taught")
-    killed, _ = run(dataclasses.replace(again, views=2), tiny_dataset, tmp_path / "taught2")
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(again, views=2), *files, tmp_path / "killed", say=interrupt)
+    resumed, _ = run(dataclasses.replace(again, views=2), tiny_dataset, tmp_path / "killed")
     assert not torch.allclose(weights(plain), weights(taught), atol=1e-6)
-    assert torch.equal(weights(taught), weights(killed))
+    assert torch.equal(weights(taught), weights(resumed))
 
 
 def test_the_authors_networks_can_be_fine_tuned(tiny_dataset, tmp_path):
