@@ -13,7 +13,17 @@ from crcore.architecture import NetworkConfig
 from crcore.errors import InputError
 from crcore.preprocess import CENSUS_EDGES_PX
 
-__all__ = ["CompactUNet", "CosmicConnUNet", "DeepCRUNet", "GroupNorm", "NetworkConfig", "build", "grow", "layers"]
+__all__ = [
+    "CompactUNet",
+    "CosmicConnUNet",
+    "DeepCRUNet",
+    "GroupNorm",
+    "NetworkConfig",
+    "build",
+    "grow",
+    "layers",
+    "mean_of_views",
+]
 
 
 def build(config):
@@ -231,6 +241,34 @@ def grow(network, old, new, seed):
                 larger.leave.weight[:, : 1 + fine] = known.pop("leave.weight")
         larger.load_state_dict(known, strict=False)
     return larger
+
+
+def mean_of_views(network, image, census, views):
+    """What a network says of images on the mean over turned and mirrored views of them.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    image : torch.Tensor, shape (B, 1, S, S)
+    census : torch.Tensor, shape (B, 10)
+    views : sequence of int
+        0 to 3 quarter turns, and 4 to 7, the same and then mirrored.
+
+    Returns
+    -------
+    torch.Tensor
+        Probabilities, (B, 1, S, S): of the mean logit.
+    """
+    total = torch.zeros_like(image)
+    with torch.no_grad():
+        for view in map(int, views):
+            mirrored, turns = divmod(view, 4)
+            seen = torch.rot90(image, turns, (2, 3))
+            seen = seen.flip(3) if mirrored else seen
+            logits = network(seen.contiguous(memory_format=torch.channels_last), census).float()
+            logits = logits.flip(3) if mirrored else logits
+            total += torch.rot90(logits, -turns, (2, 3))
+    return torch.sigmoid(total / len(views))
 
 
 def layers(network, size_px=1024):

@@ -21,7 +21,7 @@ import torch
 from crcore import results
 from crcore.errors import InputError
 from crcore.losses import LOSSES
-from crcore.networks import build, grow
+from crcore.networks import build, grow, mean_of_views
 from crcore.sampling import StampSource, ahead, epoch_indices
 
 #: the modules that decide what training gives: a checkpoint made by other code is not resumed
@@ -30,7 +30,7 @@ _CODE = ("dataset", "labeling", "losses", "networks", "preprocess", "recipe", "s
 #: share of the labels in what a network that is taught by its earlier self is trained towards
 _LABELS = 0.3
 
-__all__ = ["fresh_network", "mean_of_views", "train", "training_seconds"]
+__all__ = ["fresh_network", "train", "training_seconds"]
 
 
 def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, say=None, progress=None):
@@ -103,7 +103,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
         for start, stamps in _batches(source, recipe, samples, epoch, fabric):
             taught = None
             if teacher is not None:
-                rng = np.random.default_rng([recipe.seed, epoch, start, 0, 8])
+                rng = np.random.default_rng([recipe.seed, epoch, start, 0, 8])  # a stream apart from the stamps'
                 with fabric.autocast():
                     taught = mean_of_views(teacher, stamps[0], stamps[4], rng.permutation(8)[: recipe.views])
             losses.append(_step(fabric, model, optimizer, stamps, recipe, alpha, folder, taught))
@@ -274,34 +274,6 @@ def _tensors(stamps, device):
     return tuple(
         torch.from_numpy(a).to(device) for a in (stamps.image, stamps.target, stamps.median, stamps.use, stamps.census)
     )
-
-
-def mean_of_views(network, image, census, views):
-    """What a network says of images on the mean over turned and mirrored views of them.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-    image : torch.Tensor, shape (B, 1, S, S)
-    census : torch.Tensor, shape (B, 10)
-    views : sequence of int
-        0 to 3 quarter turns, and 4 to 7, the same and then mirrored.
-
-    Returns
-    -------
-    torch.Tensor
-        Probabilities, (B, 1, S, S): of the mean logit.
-    """
-    total = torch.zeros_like(image)
-    with torch.no_grad():
-        for view in map(int, views):
-            mirrored, turns = divmod(view, 4)
-            seen = torch.rot90(image, turns, (2, 3))
-            seen = seen.flip(3) if mirrored else seen
-            logits = network(seen.contiguous(memory_format=torch.channels_last), census).float()
-            logits = logits.flip(3) if mirrored else logits
-            total += torch.rot90(logits, -turns, (2, 3))
-    return torch.sigmoid(total / len(views))
 
 
 def _step(fabric, model, optimizer, batch, recipe, alpha, folder, taught=None):

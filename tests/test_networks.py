@@ -1,9 +1,14 @@
+import dataclasses
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from crcore import zoo
 from crcore.errors import InputError
-from crcore.networks import CosmicConnUNet, DeepCRUNet, GroupNorm, NetworkConfig, build, layers
+from crcore.networks import CosmicConnUNet, DeepCRUNet, GroupNorm, NetworkConfig, build, layers, mean_of_views
+from crcore.recipe import Recipe
+from crcore.training import fresh_network
 
 
 def parameters(network):
@@ -102,3 +107,45 @@ def test_group_normalisation_has_the_gradient_of_pytorch():
         gradients.append((x.grad, norm.weight.grad, norm.bias.grad))
     for mine, its in zip(*gradients, strict=True):
         assert torch.allclose(mine, its, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("larger", [{"depth": 2}, {"fine": 4}, {"depth": 2, "fine": 4}, {"fine": 6, "was": 4}])
+def test_a_larger_network_begins_with_what_the_smaller_says(tmp_path, larger):
+    small = NetworkConfig("compact", width=4, depth=1, norm="none", fine=larger.pop("was", 0))
+    torch.manual_seed(3)
+    zoo.save(tmp_path / "small", zoo.Model("small", build(small).eval(), small, "noise"), card="small")
+    recipe = Recipe(network=dataclasses.replace(small, **larger), init=str(tmp_path / "small"), stamp_px=64)
+    grown, image = fresh_network(recipe, 0.01), torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(grown(image), zoo.load(tmp_path / "small").network(image))
+    grown(image).square().mean().backward()
+    assert sum(bool(p.grad.any()) for p in grown.parameters()) > len(list(build(small).parameters())) / 2
+    smaller = dataclasses.replace(recipe, network=dataclasses.replace(small, width=8))
+    with pytest.raises(InputError, match="its network is"):
+        fresh_network(smaller, 0.01)
+
+
+def test_a_fine_layer_of_before_is_still_read(tmp_path):
+    config = NetworkConfig("compact", width=4, depth=1, norm="none", fine=4)
+    network = build(config).eval()
+    with torch.no_grad():
+        network.near.weight[:, 2] = 0
+    zoo.save(tmp_path / "old", zoo.Model("old", network, config, "noise"), card="old")
+    stored = load_file(tmp_path / "old" / "model.safetensors")
+    save_file(
+        stored | {"near.weight": stored["near.weight"][:, :2].contiguous()}, tmp_path / "old" / "model.safetensors"
+    )
+    image = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(zoo.load(tmp_path / "old").network(image), network(image))
+
+
+def test_the_mean_of_all_views_turns_with_the_image():
+    network, image = build(NetworkConfig("compact", width=4, depth=1, norm="none")).eval(), torch.randn(2, 1, 32, 32)
+    seen = mean_of_views(network, image, torch.zeros(2, 10), range(8))
+    turned = mean_of_views(network, torch.rot90(image, 1, (2, 3)).flip(3), torch.zeros(2, 10), range(8))
+    torch.testing.assert_close(turned, torch.rot90(seen, 1, (2, 3)).flip(3), rtol=0, atol=1e-5)
+    with torch.no_grad():
+        one = torch.sigmoid(network(image))
+    torch.testing.assert_close(mean_of_views(network, image, torch.zeros(2, 10), [0]), one)
+    assert not torch.allclose(seen, one, atol=1e-3)

@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
-from safetensors.torch import load_file, save_file
 
 from crcore.dataset import read_sequence
 from crcore.errors import InputError
 from crcore.labeling import SOURCE, UNDECIDED
-from crcore.networks import NetworkConfig, build
+from crcore.networks import NetworkConfig
 from crcore.recipe import Recipe, read_recipe
 from crcore.release import labelled_files, train_model
 from crcore.results import read_rows
 from crcore.sampling import StampSource, ahead, epoch_indices
-from crcore.training import fresh_network, mean_of_views, train
-from crcore.zoo import Model, load, load_official, save
+from crcore.training import train
+from crcore.zoo import load, load_official
 
 
 def weights(network):
@@ -231,48 +230,6 @@ def test_thresholds_are_found_where_labels_are_what_is_known(tiny_dataset, tiny_
         train_model(dataclasses.replace(tiny_recipe, epochs=1), data, tmp_path / str(k))
         card = (tmp_path / str(k) / "card.md").read_text()
         assert f" and {len(known)} validation sequences" in card  # of twice as many in the second
-
-
-@pytest.mark.parametrize("larger", [{"depth": 2}, {"fine": 4}, {"depth": 2, "fine": 4}, {"fine": 6, "was": 4}])
-def test_a_larger_network_begins_with_what_the_smaller_says(tmp_path, larger):
-    small = NetworkConfig("compact", width=4, depth=1, norm="none", fine=larger.pop("was", 0))
-    torch.manual_seed(3)
-    save(tmp_path / "small", Model("small", build(small).eval(), small, "noise"), card="small")
-    recipe = Recipe(network=dataclasses.replace(small, **larger), init=str(tmp_path / "small"), stamp_px=64)
-    grown, image = fresh_network(recipe, 0.01), torch.randn(2, 1, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(grown(image), load(tmp_path / "small").network(image))
-    grown(image).square().mean().backward()
-    assert sum(bool(p.grad.any()) for p in grown.parameters()) > len(list(build(small).parameters())) / 2
-    smaller = dataclasses.replace(recipe, network=dataclasses.replace(small, width=8))
-    with pytest.raises(InputError, match="its network is"):
-        fresh_network(smaller, 0.01)
-
-
-def test_a_fine_layer_of_before_is_still_read(tmp_path):
-    config = NetworkConfig("compact", width=4, depth=1, norm="none", fine=4)
-    network = build(config).eval()
-    with torch.no_grad():
-        network.near.weight[:, 2] = 0
-    save(tmp_path / "old", Model("old", network, config, "noise"), card="old")
-    stored = load_file(tmp_path / "old" / "model.safetensors")
-    save_file(
-        stored | {"near.weight": stored["near.weight"][:, :2].contiguous()}, tmp_path / "old" / "model.safetensors"
-    )
-    image = torch.randn(1, 1, 32, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(load(tmp_path / "old").network(image), network(image))
-
-
-def test_the_mean_of_all_views_turns_with_the_image():
-    network, image = build(NetworkConfig("compact", width=4, depth=1, norm="none")).eval(), torch.randn(2, 1, 32, 32)
-    seen = mean_of_views(network, image, torch.zeros(2, 10), range(8))
-    turned = mean_of_views(network, torch.rot90(image, 1, (2, 3)).flip(3), torch.zeros(2, 10), range(8))
-    torch.testing.assert_close(turned, torch.rot90(seen, 1, (2, 3)).flip(3), rtol=0, atol=1e-5)
-    with torch.no_grad():
-        one = torch.sigmoid(network(image))
-    torch.testing.assert_close(mean_of_views(network, image, torch.zeros(2, 10), [0]), one)
-    assert not torch.allclose(seen, one, atol=1e-3)
 
 
 def test_a_network_is_taught_by_the_views_of_its_earlier_self(tiny_dataset, tiny_recipe, tmp_path):
