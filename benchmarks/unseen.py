@@ -1,14 +1,19 @@
 """Detectors on real frames that no network here was trained on.
 
-CRCORE_DATA=FOLDER python benchmarks/unseen.py [MODEL ...] [--rivals] [--sets NAME ...] [--table FILE.csv] [--doubted]
+CRCORE_DATA=FOLDER python benchmarks/unseen.py [MODEL ...] [--rivals [WORD ...]] [--sets NAME ...] [--table FILE.csv]
+    [--doubted | --paired]
 
 Average precision of pixels away from sources, with 95 % intervals by frame, on ``lowell-nasa42`` and ``lco-0m4``
 (reference truth), on recorded GMOS and ITL rays put into real skies, and on the slit frames of ``kast-blue`` (labelled
 from each other); stars of ``lowell-nasa42`` whose cores are flagged in two of three exposures, per 1,000. None of
-this is ever trained on. ``--table`` writes rows, each with its revision, and keeps those of detectors that are not
-asked for; notebook 11 shows those of ``data/results/generic_unseen.csv``. ``--doubted`` asks of each whole ray of
-``lowell-nasa42`` and ``lco-0m4`` whether a pixel of it reaches 0.2, where false pixels are, what an asteroid costs, and
-what a ranking by brightness alone would reach that is given the true rays and the pixels around them.
+this is ever trained on. ``--rivals`` takes the released detectors, those alone whose names hold one of the words where
+there are any. ``--table`` writes rows, each with its revision, and keeps those of detectors that are not asked for;
+notebook 11 shows those of ``data/results/generic_unseen.csv``.
+
+``--doubted`` asks of each whole ray of ``lowell-nasa42`` and ``lco-0m4`` whether a pixel of it reaches 0.2, where false
+pixels are, what an asteroid costs, and what a ranking by brightness alone would reach that is given the true rays and
+the pixels around them. ``--paired`` gives the average precision of the first model less that of each other detector,
+with 95 % intervals, both on the same frames in each draw.
 """
 
 import argparse
@@ -27,7 +32,7 @@ from crcore.detection import NetworkDetector
 from crcore.frame import Frame
 from crcore.harm import count_harmed, find_stars
 from crcore.labeling import KINDS, label_sequence
-from crcore.metrics import PixelScores, bootstrap
+from crcore.metrics import PixelScores, bootstrap, bootstrap_difference
 from crcore.paths import user_data
 from crcore.preprocess import prepare, sky_and_noise
 from crcore.rivals import AstroScrappy, ReleasedCosmicConn, ReleasedDeepCR, sweep
@@ -145,32 +150,62 @@ def doubted(detector, folder, sub, *, below=0.2):
     )
 
 
+def paired(detectors, folder, sets):
+    """Lines on how much better the first detector is than each of the others, set by set."""
+    for name in sets:
+        frames = {detector: [] for detector in detectors}
+        for frame, truth, use in frames_of(folder, name):
+            for detector, find in detectors.items():
+                found = find(frame)
+                frames[detector].append(PixelScores())
+                frames[detector][-1].add(np.where(found.not_evaluated, 0, found.prob), truth, use)
+        pooled = {}
+        for detector, scores in frames.items():
+            pooled[detector] = PixelScores()
+            for one in scores:
+                pooled[detector].merge(one)
+        first, *others = frames
+        for other in others:
+            limits = bootstrap_difference(
+                frames[first], frames[other], PixelScores.average_precision, np.random.default_rng(1)
+            )
+            ap, its = (pooled[d].average_precision() for d in (first, other))
+            yield f"{name}: {first} {ap:.4f}, {other} {its:.4f}: {ap - its:+.4f} [{limits[0]:+.4f}, {limits[1]:+.4f}]"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
-    parser.add_argument("--rivals", action="store_true")
+    parser.add_argument("--rivals", nargs="*", metavar="WORD")
     parser.add_argument("--doubted", action="store_true")
+    parser.add_argument("--paired", action="store_true")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
     args = parser.parse_args()
-    if args.table and (args.doubted or tuple(args.sets) != SETS):
-        parser.error("--table goes with the scores of all sets, not with --doubted or --sets")
+    if args.table and (args.doubted or args.paired or tuple(args.sets) != SETS):
+        parser.error("--table goes with the scores of all sets, not with --doubted, --paired or --sets")
     folder = user_data()
     if folder is None:
         sys.exit("unseen.py: set CRCORE_DATA to a folder with lowell-nasa42, lco-0m4, kast-blue, rays and truth")
     warnings.simplefilter("ignore")
     detectors = {Path(m).name: NetworkDetector(m) for m in args.models}
-    if args.rivals:
-        detectors |= {
+    if args.rivals is not None:
+        rivals = {
             "Cosmic-CoNN ground_imaging (released)": ReleasedCosmicConn(),
             "Cosmic-CoNN NRES (released)": ReleasedCosmicConn("NRES"),
             "deepCR ACS-WFC (released)": ReleasedDeepCR(),
             "Astro-SCRAPPY, sigclip sweep": AstroScrappy(sigclips=sweep(8)),
         }
+        asked = [word.lower() for word in args.rivals]
+        detectors |= {k: v for k, v in rivals.items() if not asked or any(word in k.lower() for word in asked)}
     if args.doubted:
         for name, detector in detectors.items():
             for sub in ("lowell-nasa42", "lco-0m4"):
                 print(f"{name}, {sub}: {doubted(detector, folder, sub)}", flush=True)
+        return
+    if args.paired:
+        for line in paired(detectors, folder, args.sets):
+            print(line, flush=True)
         return
     print("| detector | " + " | ".join(args.sets) + " | stars harmed per 1,000 (Lowell) | s/Mpixel |")
     print("|" + " --- |" * (len(args.sets) + 3))
@@ -186,7 +221,7 @@ def main():
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
         if args.table:  # after each, since rivals take long
             results.write_rows(args.table, [{c: row[c] for c in columns} for row in rows.values()])
-            options = " ".join(args.models) + " --rivals" * args.rivals
+            options = " ".join(args.models) + (args.rivals is not None) * " ".join([" --rivals", *(args.rivals or ())])
             command = f"python benchmarks/unseen.py {options} --table {args.table}"
             how = results.provenance(seconds=time.monotonic() - begun) | {"revision": revision}
             made[name] = {"command": command, "made": how}

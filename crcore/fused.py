@@ -1,16 +1,12 @@
 """The compact network on a processor that computes in bfloat16: the same layers in fewer passes over memory."""
 
-import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from crcore.memory import keep_memory
 from crcore.networks import CompactUNet
 
 __all__ = ["FusedCompact"]
-
-#: Linux gives memory back to the kernel, and takes it page by page again for the next tile, until it has once seen so
-#: large a block freed (M_MMAP_THRESHOLD in mallopt(3): just under 32 MB)
-_KEPT_BYTES = 2**25 - 2**16
 
 
 class FusedCompact:
@@ -34,7 +30,7 @@ class FusedCompact:
         return plain and all(hasattr(torch.ops.mkldnn, "_convolution_pointwise" + end) for end in ("", "_"))
 
     def __init__(self, network):
-        np.empty(_KEPT_BYTES, np.uint8)  # given back at once
+        keep_memory()
         first = network.enter.conv1
         coarse = first.weight.detach().bfloat16()
         rest = (first.weight.detach() - coarse).bfloat16()

@@ -6,7 +6,7 @@ where the thresholds are that matter for one ray pixel in ten thousand.
 
 import numpy as np
 
-__all__ = ["PixelScores", "bootstrap"]
+__all__ = ["PixelScores", "bootstrap", "bootstrap_difference"]
 
 _SHIFT = 12
 _HALF = int(np.float32(0.5).view(np.int32)) >> _SHIFT
@@ -222,6 +222,48 @@ def bootstrap(frames, statistics, rng, *, n=300, level=0.95):
     >>> 0 < low < high < 1
     True
     """
+    drawn = _drawn(frames, statistics, _draws(len(frames), n, rng))
+    return {name: _limits(values, level) for name, values in drawn.items()}
+
+
+def bootstrap_difference(frames, others, statistic, rng, *, n=1000, level=0.95):
+    """Interval of the difference of a score between two detectors, both on the same frames in each draw.
+
+    What a frame has of its own, they share: so a difference is seen that two intervals would hide.
+
+    Parameters
+    ----------
+    frames, others : sequence of PixelScores
+        Of two detectors, in the same order of frames.
+    statistic : callable
+        As in `bootstrap`.
+    rng, n, level
+        As in `bootstrap`.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper limit of the first's less the second's; NaN where no draw gave a number.
+
+    Raises
+    ------
+    ValueError
+        When there are not as many frames of both.
+    """
+    if len(frames) != len(others):
+        raise ValueError(f"{len(frames)} frames of one detector, {len(others)} of the other")
+    draws = _draws(len(frames), n, rng)
+    first, second = (np.array(_drawn(f, {"it": statistic}, draws)["it"]) for f in (frames, others))
+    return _limits(first - second, level)
+
+
+def _draws(frames, n, rng):
+    """How often each frame is taken, n times."""
+    return [np.bincount(rng.integers(0, frames, frames), minlength=frames) for _ in range(n)]
+
+
+def _drawn(frames, statistics, draws):
+    """Each statistic of each draw."""
     coarse = np.zeros((len(frames), 2, N_BINS // _COARSE + 1), dtype=np.int64)
     for counts, frame in zip(coarse, frames, strict=True):
         bins, others, rays = frame.sparse() if isinstance(frame, PixelScores) else frame
@@ -230,13 +272,14 @@ def bootstrap(frames, statistics, rng, *, n=300, level=0.95):
     coarse = coarse[:, :, coarse.any(axis=(0, 1))]
     drawn = {name: [] for name in statistics}
     total = PixelScores()
-    for _ in range(n):
-        times = np.bincount(rng.integers(0, len(frames), len(frames)), minlength=len(frames))
+    for times in draws:
         total._counts = np.tensordot(times, coarse, axes=1)  # empty bins are left out, and their numbers with them
         for name, statistic in statistics.items():
             drawn[name].append(statistic(total))
-    limits = [50 * (1 - level), 50 * (1 + level)]
-    return {
-        name: tuple(map(float, np.nanpercentile(v, limits))) if np.isfinite(v).any() else (float("nan"),) * 2
-        for name, v in drawn.items()
-    }
+    return drawn
+
+
+def _limits(values, level):
+    if not np.isfinite(values).any():
+        return (float("nan"),) * 2
+    return tuple(map(float, np.nanpercentile(values, [50 * (1 - level), 50 * (1 + level)])))

@@ -62,10 +62,12 @@ class Recipe:
         With ``use_ignore``: what pixels on sources count in the loss, 0 by default. For data whose labels are the
         truth, and know rays on sources: 1 counts them as all others, more punishes harm to stars, and less counts all
         that is on sources less, rays too.
+    teacher : str
+        With ``source_weight``: train towards the labels (0.3) and what this model, a folder or a released model's
+        name, says of the same stamp (0.7; knowledge distillation, arXiv:1503.02531). It may be larger than the network.
     views : int
-        With ``init`` and ``source_weight``: train towards the labels (0.3) and what the initial network says on the
-        mean over so many turned and mirrored views of a stamp (0.7). A mean over views is surer than any one; so
-        one look learns to say what eight would (data distillation, arXiv:1712.04440). 0 to 8.
+        With ``teacher``: it is asked for its mean over so many turned and mirrored views of a stamp, 1 to 8, drawn
+        for each batch. That is surer than any one look (data distillation, arXiv:1712.04440).
     bf16 : bool
         Compute convolutions in bfloat16 where the processor has it; elsewhere it would be emulated, far
         slower than float32.
@@ -93,7 +95,8 @@ class Recipe:
     freeze_epoch: int = 0
     use_ignore: bool = False
     source_weight: float = 0.0
-    views: int = 0
+    teacher: str = ""
+    views: int = 1
     bf16: bool = True
     seed: int = 1
 
@@ -103,8 +106,10 @@ class Recipe:
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
         if self.source_weight and not (self.use_ignore and self.loss == "bce" and self.source_weight > 0):
             raise InputError(f"source_weight = {self.source_weight}: a positive number, with loss bce and use_ignore")
-        if not (0 <= self.views <= 8 and (self.views == 0 or (self.init and self.source_weight))):
-            raise InputError(f"views = {self.views}: 0 to 8, with init and source_weight")
+        if self.teacher and not self.source_weight:
+            raise InputError(f"teacher = {self.teacher}: with source_weight only")
+        if not (1 <= self.views <= 8 and (self.teacher or self.views == 1)):
+            raise InputError(f"views = {self.views}: 1 to 8, with teacher")
         for name in ("batch", "epochs", "validate_every", "validate_px", "stamp_px"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}: at least 1 is needed")

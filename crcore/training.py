@@ -6,7 +6,6 @@ statistics are learnt first and frozen then (section 3.3, appendix C). Lightning
 spreads it over devices and leaves the loop in sight.
 """
 
-import copy
 import dataclasses
 import hashlib
 import logging
@@ -18,16 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crcore import results
+from crcore import results, zoo
 from crcore.errors import InputError
 from crcore.losses import LOSSES
+from crcore.memory import keep_memory
 from crcore.networks import build, grow, mean_of_views
 from crcore.sampling import StampSource, ahead, epoch_indices
 
 #: the modules that decide what training gives: a checkpoint made by other code is not resumed
 _CODE = ("dataset", "labeling", "losses", "networks", "preprocess", "recipe", "sampling", "sources", "training")
 
-#: share of the labels in what a network that is taught by its earlier self is trained towards
+#: share of the labels in what a network that has a teacher is trained towards
 _LABELS = 0.3
 
 __all__ = ["fresh_network", "train", "training_seconds"]
@@ -70,6 +70,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
         For data that stamps cannot be drawn from, a checkpoint that does not fit, a loss that is no number.
     """
     folder = Path(folder)
+    keep_memory()
     weights = {"use_ignore": recipe.use_ignore, "source_weight": recipe.source_weight}
     source = StampSource(train_paths, recipe.stamp_px, recipe.input, **weights)
     valid = source
@@ -81,8 +82,8 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     optimizer = _optimizer(network, recipe)
     schedule = _schedule(optimizer, recipe)
     state = {"epoch": 0, "log": [], "best": -np.inf, "best_weights": None, "seconds": 0.0}
-    key = _key(recipe, [*train_paths, *valid_paths], network)
-    teacher = copy.deepcopy(network).eval() if recipe.views else None
+    teacher = _teacher(recipe)
+    key = _key(recipe, [*train_paths, *valid_paths], network, teacher)
     saved = _load(folder / "checkpoint.pt", key, resume)
     model, optimizer = fabric.setup(network, optimizer)
     teacher = teacher and teacher.to(fabric.device)
@@ -227,8 +228,6 @@ def fresh_network(recipe, cr_share):
 
 def _initial(recipe):
     """The model that is to be fine-tuned."""
-    from crcore import zoo
-
     official = recipe.init.startswith("official:")
     model = zoo.load_official(recipe.init.removeprefix("official:")) if official else zoo.load(recipe.init)
     mine, its = recipe.network, model.config
@@ -239,6 +238,16 @@ def _initial(recipe):
             raise InputError(f"init: {recipe.init}: its {what} is {old}, the recipe's {new}: give the recipe its own")
     network = grow(model.network, its, mine, recipe.seed) if grown else model.network
     return network.train()
+
+
+def _teacher(recipe):
+    """The network that teaches, or None."""
+    if not recipe.teacher:
+        return None
+    model = zoo.load(recipe.teacher)
+    if model.input != recipe.input:
+        raise InputError(f"teacher: {recipe.teacher}: its input is {model.input!r}, the recipe's {recipe.input!r}")
+    return model.network
 
 
 def _optimizer(network, recipe):
@@ -326,13 +335,13 @@ def _validate(fabric, network, valid, recipe):
     return {"valid_loss": loss / max(pixels, 1), "dice": (overlap + 1) / (total + 1)}
 
 
-def _key(recipe, paths, network):
+def _key(recipe, paths, network, teacher):
     """What a checkpoint must agree in to be resumed, part by part."""
     data = hashlib.sha256()
     for path in paths:
         data.update(Path(path).read_bytes())
-    if recipe.init:
-        for tensor in network.state_dict().values():
+    for given in (network if recipe.init else None, teacher):
+        for tensor in given.state_dict().values() if given else ():
             data.update(tensor.numpy().tobytes())
     settings = dataclasses.asdict(recipe)
     network = settings.pop("network")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from crcore.metrics import PixelScores, bootstrap
+from crcore.metrics import PixelScores, bootstrap, bootstrap_difference
 
 
 def scored(prob, truth):
@@ -124,3 +124,20 @@ def test_frames_without_rays_have_no_interval():
     empty.add(np.zeros(10), np.zeros(10, bool))
     limits = bootstrap([empty], {"ap": PixelScores.average_precision}, np.random.default_rng(1), n=5)["ap"]
     assert np.isnan(limits).all()
+
+
+def test_pairs_of_frames_show_a_difference_that_two_intervals_hide():
+    rng = np.random.default_rng(7)
+    frames, raw = made_frames(rng, 12)
+    worse = []
+    for prob, truth in raw:
+        worse.append(PixelScores())
+        worse[-1].add(np.clip(prob + rng.normal(0, 0.05, prob.size), 0, 1), truth)
+    ap = PixelScores.average_precision
+    low, high = bootstrap_difference(frames, worse, ap, np.random.default_rng(1), n=200)
+    assert 0 < low < high
+    its, others = (bootstrap(f, {"ap": ap}, np.random.default_rng(1))["ap"] for f in (frames, worse))
+    assert its[0] < others[1]  # alone they overlap
+    assert bootstrap_difference(frames, frames, ap, np.random.default_rng(1), n=20) == (0, 0)
+    with pytest.raises(ValueError, match="12 frames of one detector, 11 of the other"):
+        bootstrap_difference(frames, worse[1:], ap, rng)

@@ -11,10 +11,11 @@ import pytest
 import torch
 from astropy.io import fits
 
+from crcore import zoo
 from crcore.dataset import read_sequence
 from crcore.errors import InputError
 from crcore.labeling import SOURCE, UNDECIDED
-from crcore.networks import NetworkConfig
+from crcore.networks import NetworkConfig, build
 from crcore.recipe import Recipe, read_recipe
 from crcore.release import labelled_files, train_model
 from crcore.results import read_rows
@@ -232,25 +233,31 @@ def test_thresholds_are_found_where_labels_are_what_is_known(tiny_dataset, tiny_
         assert f" and {len(known)} validation sequences" in card  # of twice as many in the second
 
 
-def test_a_network_is_taught_by_the_views_of_its_earlier_self(tiny_dataset, tiny_recipe, tmp_path):
+def test_a_network_is_taught_by_a_larger_one(tiny_dataset, tiny_recipe, tmp_path):
     compact = NetworkConfig("compact", width=4, depth=1, norm="none")
     settings = {"network": compact, "input": "noise", "loss": "bce", "use_ignore": True, "source_weight": 1.0}
-    first = dataclasses.replace(tiny_recipe, **settings)
-    train_model(first, tiny_dataset, tmp_path / "first")
-    again = dataclasses.replace(first, init=str(tmp_path / "first"), epochs=2)
+    plain = dataclasses.replace(tiny_recipe, **settings, epochs=2)
+    larger = zoo.Model("larger", build(dataclasses.replace(compact, width=8)), dataclasses.replace(compact, width=8))
+    torch.nn.init.zeros_(larger.network.leave.weight)
+    torch.nn.init.constant_(larger.network.leave.bias, 2.0)  # a teacher that sees rays everywhere is heard
+    zoo.save(tmp_path / "larger", larger, card="larger")
+    taught = dataclasses.replace(plain, teacher=str(tmp_path / "larger"), views=2)
     files = [labelled_files(tiny_dataset, split) for split in ("train", "valid")]
 
     def interrupt(line):
         if line.startswith("epoch 1/"):
             raise KeyboardInterrupt
 
-    plain, _ = run(again, tiny_dataset, tmp_path / "plain")
-    taught, _ = run(dataclasses.replace(again, views=2), tiny_dataset, tmp_path / "taught")
+    alone, _ = run(plain, tiny_dataset, tmp_path / "alone")
+    network, _ = run(taught, tiny_dataset, tmp_path / "taught")
+    assert network.leave.bias.mean() > alone.leave.bias.mean()
     with pytest.raises(KeyboardInterrupt):
-        train(dataclasses.replace(again, views=2), *files, tmp_path / "killed", say=interrupt)
-    resumed, _ = run(dataclasses.replace(again, views=2), tiny_dataset, tmp_path / "killed")
-    assert not torch.allclose(weights(plain), weights(taught), atol=1e-6)
-    assert torch.equal(weights(taught), weights(resumed))
+        train(taught, *files, tmp_path / "killed", say=interrupt)
+    resumed, _ = run(taught, tiny_dataset, tmp_path / "killed")
+    assert torch.equal(weights(network), weights(resumed))
+    zoo.save(tmp_path / "counts", dataclasses.replace(larger, input="counts"), card="counts")
+    with pytest.raises(InputError, match="counts: its input is 'counts', the recipe's 'noise'"):
+        train(dataclasses.replace(taught, teacher=str(tmp_path / "counts")), *files, tmp_path / "counts-training")
 
 
 def test_the_authors_networks_can_be_fine_tuned(tiny_dataset, tmp_path):
@@ -359,8 +366,10 @@ def test_a_source_weight_needs_a_loss_that_takes_it():
     with pytest.raises(InputError, match="source_weight"):
         Recipe(source_weight=2.0)
     assert Recipe(source_weight=2.0, loss="bce", use_ignore=True).source_weight == 2.0
-    with pytest.raises(InputError, match="views = 4: 0 to 8, with init and source_weight"):
+    with pytest.raises(InputError, match="views = 4: 1 to 8, with teacher"):
         Recipe(views=4)
+    with pytest.raises(InputError, match="teacher = generic: with source_weight only"):
+        Recipe(teacher="generic")
 
 
 def test_training_runs_with_weighted_sources(tiny_dataset, tiny_recipe, tmp_path):
