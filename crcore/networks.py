@@ -243,12 +243,12 @@ def grow(network, old, new, seed):
     return larger
 
 
-def mean_of_views(network, image, census, views):
-    """What a network says of images on the mean over turned and mirrored views of them.
+def mean_of_views(networks, image, census, views):
+    """What networks say of images on the mean over them, and over turned and mirrored views.
 
     Parameters
     ----------
-    network : torch.nn.Module
+    networks : sequence of torch.nn.Module
     image : torch.Tensor, shape (B, 1, S, S)
     census : torch.Tensor, shape (B, 10)
     views : sequence of int
@@ -265,10 +265,11 @@ def mean_of_views(network, image, census, views):
             mirrored, turns = divmod(view, 4)
             seen = torch.rot90(image, turns, (2, 3))
             seen = seen.flip(3) if mirrored else seen
-            logits = network(seen.contiguous(memory_format=torch.channels_last), census).float()
+            seen = seen.contiguous(memory_format=torch.channels_last)
+            logits = sum(network(seen, census).float() for network in networks)
             logits = logits.flip(3) if mirrored else logits
             total += torch.rot90(logits, -turns, (2, 3))
-    return torch.sigmoid(total / len(views))
+    return torch.sigmoid(total / (len(views) * len(networks)))
 
 
 def layers(network, size_px=1024):

@@ -65,6 +65,7 @@ class Recipe:
     teacher : str
         With ``source_weight``: train towards the labels (0.3) and what this model, a folder or a released model's
         name, says of the same stamp (0.7; knowledge distillation, arXiv:1503.02531). It may be larger than the network.
+        Several are parted by commas; their mean counts.
     views : int
         With ``teacher``: it is asked for its mean over so many turned and mirrored views of a stamp, 1 to 8, drawn
         for each batch. That is surer than any one look (data distillation, arXiv:1712.04440).

@@ -82,11 +82,11 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     optimizer = _optimizer(network, recipe)
     schedule = _schedule(optimizer, recipe)
     state = {"epoch": 0, "log": [], "best": -np.inf, "best_weights": None, "seconds": 0.0}
-    teacher = _teacher(recipe)
-    key = _key(recipe, [*train_paths, *valid_paths], network, teacher)
+    teachers = _teachers(recipe)
+    key = _key(recipe, [*train_paths, *valid_paths], network, teachers)
     saved = _load(folder / "checkpoint.pt", key, resume)
     model, optimizer = fabric.setup(network, optimizer)
-    teacher = teacher and teacher.to(fabric.device)
+    teachers = [teacher.to(fabric.device) for teacher in teachers]
     if saved is not None:  # after the weights have moved to their device, or Adam's moments would stay behind
         network.load_state_dict(saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -103,10 +103,10 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
         losses = []
         for start, stamps in _batches(source, recipe, samples, epoch, fabric):
             taught = None
-            if teacher is not None:
+            if teachers:
                 rng = np.random.default_rng([recipe.seed, epoch, start, 0, 8])  # a stream apart from the stamps'
                 with fabric.autocast():
-                    taught = mean_of_views(teacher, stamps[0], stamps[4], rng.permutation(8)[: recipe.views])
+                    taught = mean_of_views(teachers, stamps[0], stamps[4], rng.permutation(8)[: recipe.views])
             losses.append(_step(fabric, model, optimizer, stamps, recipe, alpha, folder, taught))
             if bar is not None:
                 bar.update(min(recipe.batch, samples - start))
@@ -240,14 +240,13 @@ def _initial(recipe):
     return network.train()
 
 
-def _teacher(recipe):
-    """The network that teaches, or None."""
-    if not recipe.teacher:
-        return None
-    model = zoo.load(recipe.teacher)
-    if model.input != recipe.input:
-        raise InputError(f"teacher: {recipe.teacher}: its input is {model.input!r}, the recipe's {recipe.input!r}")
-    return model.network
+def _teachers(recipe):
+    """The networks that teach."""
+    models = [zoo.load(name.strip()) for name in recipe.teacher.split(",") if name.strip()]
+    for model in models:
+        if model.input != recipe.input:
+            raise InputError(f"teacher: {model.name}: its input is {model.input!r}, the recipe's {recipe.input!r}")
+    return [model.network for model in models]
 
 
 def _optimizer(network, recipe):
@@ -335,13 +334,13 @@ def _validate(fabric, network, valid, recipe):
     return {"valid_loss": loss / max(pixels, 1), "dice": (overlap + 1) / (total + 1)}
 
 
-def _key(recipe, paths, network, teacher):
+def _key(recipe, paths, network, teachers):
     """What a checkpoint must agree in to be resumed, part by part."""
     data = hashlib.sha256()
     for path in paths:
         data.update(Path(path).read_bytes())
-    for given in (network if recipe.init else None, teacher):
-        for tensor in given.state_dict().values() if given else ():
+    for given in [network] * bool(recipe.init) + teachers:
+        for tensor in given.state_dict().values():
             data.update(tensor.numpy().tobytes())
     settings = dataclasses.asdict(recipe)
     network = settings.pop("network")

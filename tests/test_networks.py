@@ -142,10 +142,14 @@ def test_a_fine_layer_of_before_is_still_read(tmp_path):
 
 def test_the_mean_of_all_views_turns_with_the_image():
     network, image = build(NetworkConfig("compact", width=4, depth=1, norm="none")).eval(), torch.randn(2, 1, 32, 32)
-    seen = mean_of_views(network, image, torch.zeros(2, 10), range(8))
-    turned = mean_of_views(network, torch.rot90(image, 1, (2, 3)).flip(3), torch.zeros(2, 10), range(8))
+    seen = mean_of_views([network], image, torch.zeros(2, 10), range(8))
+    turned = mean_of_views([network], torch.rot90(image, 1, (2, 3)).flip(3), torch.zeros(2, 10), range(8))
     torch.testing.assert_close(turned, torch.rot90(seen, 1, (2, 3)).flip(3), rtol=0, atol=1e-5)
     with torch.no_grad():
         one = torch.sigmoid(network(image))
-    torch.testing.assert_close(mean_of_views(network, image, torch.zeros(2, 10), [0]), one)
+    torch.testing.assert_close(mean_of_views([network], image, torch.zeros(2, 10), [0]), one)
     assert not torch.allclose(seen, one, atol=1e-3)
+    other = build(NetworkConfig("compact", width=8, depth=1, norm="none")).eval()
+    with torch.no_grad():
+        both = torch.sigmoid((network(image) + other(image)) / 2)
+    torch.testing.assert_close(mean_of_views([network, other], image, torch.zeros(2, 10), [0]), both)
