@@ -51,6 +51,9 @@ class Recipe:
         Validations without progress before a plateau's division.
     validate_every : int
         Epochs between validations.
+    keep : {"best", "last"}
+        The weights of the validation with the highest Dice, or the last ones: where the learning rate has fallen to
+        its end, a higher Dice before that is chance.
     validate_px : int
         Side of the part of each validation exposure that is used.
     freeze_epoch : int
@@ -92,6 +95,7 @@ class Recipe:
     schedule: str = "plateau"
     patience: int = 8
     validate_every: int = 1
+    keep: str = "best"
     validate_px: int = 512
     freeze_epoch: int = 0
     use_ignore: bool = False
@@ -102,7 +106,7 @@ class Recipe:
     seed: int = 1
 
     def __post_init__(self):
-        for name, known in (("loss", tuple(LOSSES)), ("schedule", SCHEDULES)):
+        for name, known in (("loss", tuple(LOSSES)), ("schedule", SCHEDULES), ("keep", ("best", "last"))):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
         if self.source_weight and not (self.use_ignore and self.loss == "bce" and self.source_weight > 0):

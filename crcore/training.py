@@ -59,7 +59,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     Returns
     -------
     network : torch.nn.Module
-        With the weights of the best validation (Dice).
+        With the weights of the best validation (Dice), or the last.
     log : list of dict
         One row a validation: epoch, stamps and megapixels seen, learning rate, α, training loss, validation
         loss, Dice.
@@ -121,7 +121,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
             if recipe.schedule == "plateau":
                 schedule.step(row["valid_loss"])
             state["log"].append(row)
-            if row["dice"] > state["best"]:
+            if row["dice"] > state["best"] or (recipe.keep == "last" and np.isfinite(row["dice"])):
                 state["best"] = row["dice"]
                 state["best_weights"] = {k: v.cpu().clone() for k, v in network.state_dict().items()}
             state["seconds"] = time.monotonic() - begun
