@@ -1,7 +1,7 @@
 """Detectors on real frames that no network here was trained on.
 
 CRCORE_DATA=FOLDER python benchmarks/unseen.py [MODEL ...] [--rivals [WORD ...]] [--sets NAME ...] [--table FILE.csv]
-    [--doubted | --paired]
+    [--doubted | --paired | --looks]
 
 Average precision of pixels away from sources, with 95 % intervals by frame, on ``lowell-nasa42`` and ``lco-0m4``
 (reference truth), on recorded GMOS and ITL rays put into real skies, and on the slit frames of ``kast-blue`` (labelled
@@ -13,10 +13,13 @@ notebook 11 shows those of ``data/results/generic_unseen.csv``.
 ``--doubted`` asks of each whole ray of ``lowell-nasa42`` and ``lco-0m4`` whether a pixel of it reaches 0.2, where false
 pixels are, what an asteroid costs, and what a ranking by brightness alone would reach that is given the true rays and
 the pixels around them. ``--paired`` gives the average precision of the first model less that of each other detector,
-with 95 % intervals, both on the same frames in each draw.
+with 95 % intervals, both on the same frames in each draw. ``--looks`` gives that of the mean of all models' logits over
+eight turned and mirrored views of each frame: what a single look would gain by being steadier.
 """
 
 import argparse
+import dataclasses
+import itertools
 import sys
 import time
 import warnings
@@ -24,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from crcore import results
 from crcore.dataset import find_reference
@@ -173,17 +176,39 @@ def paired(detectors, folder, sets):
             yield f"{name}: {first} {ap:.4f}, {other} {its:.4f}: {ap - its:+.4f} [{limits[0]:+.4f}, {limits[1]:+.4f}]"
 
 
+def looks(detectors, folder, sets):
+    """Lines on the mean of all detectors over eight views of each frame, set by set."""
+    for name in sets:
+        scores = PixelScores()
+        for frame, truth, use in frames_of(folder, name):
+            total = np.zeros(frame.shape)
+            for mirrored, turns in itertools.product((False, True), range(4)):
+
+                def view(image, mirrored=mirrored, turns=turns):
+                    turned = np.rot90(image, turns)
+                    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
+
+                seen = dataclasses.replace(frame, data=view(frame.data), bad=view(frame.bad))
+                for detector in detectors.values():
+                    found = detector(seen)
+                    logits = logit(np.clip(np.where(found.not_evaluated, 0, found.prob), 1e-6, 1 - 1e-6))
+                    total += np.rot90(logits[:, ::-1] if mirrored else logits, -turns)
+            scores.add(expit(total / (8 * len(detectors))), truth, use)
+        yield f"{name}: {scores.average_precision():.4f}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--rivals", nargs="*", metavar="WORD")
     parser.add_argument("--doubted", action="store_true")
     parser.add_argument("--paired", action="store_true")
+    parser.add_argument("--looks", action="store_true")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
     args = parser.parse_args()
-    if args.table and (args.doubted or args.paired or tuple(args.sets) != SETS):
-        parser.error("--table goes with the scores of all sets, not with --doubted, --paired or --sets")
+    if args.table and (args.doubted or args.paired or args.looks or tuple(args.sets) != SETS):
+        parser.error("--table goes with the scores of all sets, not with --doubted, --paired, --looks or --sets")
     folder = user_data()
     if folder is None:
         sys.exit("unseen.py: set CRCORE_DATA to a folder with lowell-nasa42, lco-0m4, kast-blue, rays and truth")
@@ -203,8 +228,8 @@ def main():
             for sub in ("lowell-nasa42", "lco-0m4"):
                 print(f"{name}, {sub}: {doubted(detector, folder, sub)}", flush=True)
         return
-    if args.paired:
-        for line in paired(detectors, folder, args.sets):
+    if args.paired or args.looks:
+        for line in (paired if args.paired else looks)(detectors, folder, args.sets):
             print(line, flush=True)
         return
     print("| detector | " + " | ".join(args.sets) + " | stars harmed per 1,000 (Lowell) | s/Mpixel |")
