@@ -158,6 +158,7 @@ def train_model(recipe, data, folder, *, command="", **options):
             "sources' rims are ignored in training labels, as in the paper,\n"
             "so rays on top of sources are not expected to be found. "
         )
+    chose = "chose the epoch" if recipe.keep == "best" else "were watched; the last epoch was kept"
     card = f"""# {folder.name}
 
 {recipe.network.architecture}, width {recipe.network.width}, {recipe.network.norm} normalisation:
@@ -166,8 +167,8 @@ Input: {recipe.input}. Loss: {recipe.loss}. Threshold: {threshold} (highest Dice
 Probabilities are calibrated on validation data (Platt scaling, inside the last convolution).
 
 - Made by: `{command}`
-- Data: {len(training)} training and {len(deciding)} validation sequences ({len(validation)} chose
-  the epoch), {_kinds(training)}.
+- Data: {len(training)} training and {len(deciding)} validation sequences ({len(validation)} {chose}),
+  {_kinds(training)}.
 - Length: {log[-1]["epoch"]} epochs, {log[-1]["stamps"]} stamps of {recipe.stamp_px} pixels;
   {training_seconds(work):.0f} seconds.
 - Validation: average precision {scores.average_precision():.4f}, TPR {scores.tpr_at_fpr(1e-4):.4f} at 0.01% FPR,
