@@ -20,6 +20,7 @@ eight turned and mirrored views of each frame: what a single look would gain by 
 import argparse
 import dataclasses
 import itertools
+import shlex
 import sys
 import time
 import warnings
@@ -201,9 +202,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--rivals", nargs="*", metavar="WORD")
-    parser.add_argument("--doubted", action="store_true")
-    parser.add_argument("--paired", action="store_true")
-    parser.add_argument("--looks", action="store_true")
+    modes = parser.add_mutually_exclusive_group()
+    for mode in ("--doubted", "--paired", "--looks"):
+        modes.add_argument(mode, action="store_true")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
     args = parser.parse_args()
@@ -213,16 +214,23 @@ def main():
     if folder is None:
         sys.exit("unseen.py: set CRCORE_DATA to a folder with lowell-nasa42, lco-0m4, kast-blue, rays and truth")
     warnings.simplefilter("ignore")
-    detectors = {Path(m).name: NetworkDetector(m) for m in args.models}
+    short = [Path(model).name for model in args.models]
+    models = zip(short if len(set(short)) == len(short) else args.models, args.models, strict=True)
+    detectors = {name: NetworkDetector(model) for name, model in models}
     if args.rivals is not None:
         rivals = {
-            "Cosmic-CoNN ground_imaging (released)": ReleasedCosmicConn(),
-            "Cosmic-CoNN NRES (released)": ReleasedCosmicConn("NRES"),
-            "deepCR ACS-WFC (released)": ReleasedDeepCR(),
-            "Astro-SCRAPPY, sigclip sweep": AstroScrappy(sigclips=sweep(8)),
+            "Cosmic-CoNN ground_imaging (released)": ReleasedCosmicConn,
+            "Cosmic-CoNN NRES (released)": lambda: ReleasedCosmicConn("NRES"),
+            "deepCR ACS-WFC (released)": ReleasedDeepCR,
+            "Astro-SCRAPPY, sigclip sweep": lambda: AstroScrappy(sigclips=sweep(8)),
         }
-        asked = [word.lower() for word in args.rivals]
-        detectors |= {k: v for k, v in rivals.items() if not asked or any(word in k.lower() for word in asked)}
+        for word in args.rivals or [""]:
+            asked = {name: make for name, make in rivals.items() if word.lower() in name.lower()}
+            if not asked:
+                parser.error(f"--rivals {word!r}: is in the name of none: {', '.join(rivals)}")
+            detectors |= {name: make() for name, make in asked.items() if name not in detectors}
+    if len(detectors) < 1 + args.paired:
+        parser.error("name a model, for --paired another or --rivals too")
     if args.doubted:
         for name, detector in detectors.items():
             for sub in ("lowell-nasa42", "lco-0m4"):
@@ -246,8 +254,8 @@ def main():
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
         if args.table:  # after each, since rivals take long
             results.write_rows(args.table, [{c: row[c] for c in columns} for row in rows.values()])
-            options = " ".join(args.models) + (args.rivals is not None) * " ".join([" --rivals", *(args.rivals or ())])
-            command = f"python benchmarks/unseen.py {options} --table {args.table}"
+            options = [*args.models, *([] if args.rivals is None else ["--rivals", *args.rivals])]
+            command = shlex.join(["python", "benchmarks/unseen.py", *options, "--table", str(args.table)])
             how = results.provenance(seconds=time.monotonic() - begun) | {"revision": revision}
             made[name] = {"command": command, "made": how}
             results.write_json(args.table.with_suffix(".json"), made)

@@ -1,4 +1,4 @@
-"""Keep freed memory for the next block: on Linux else a third of the time goes into pages that come and go."""
+"""Keep freed memory for the next block: on Linux much time goes else into pages that come and go."""
 
 import numpy as np
 

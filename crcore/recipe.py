@@ -52,8 +52,8 @@ class Recipe:
     validate_every : int
         Epochs between validations.
     keep : {"best", "last"}
-        The weights of the validation with the highest Dice, or the last ones: where the learning rate has fallen to
-        its end, a higher Dice before that is chance.
+        The weights of the validation with the highest Dice, or the last ones: where the learning rate falls to an end
+        that is set beforehand, a higher Dice on the way may be chance.
     validate_px : int
         Side of the part of each validation exposure that is used.
     freeze_epoch : int
@@ -111,6 +111,8 @@ class Recipe:
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
         if self.source_weight and not (self.use_ignore and self.loss == "bce" and self.source_weight > 0):
             raise InputError(f"source_weight = {self.source_weight}: a positive number, with loss bce and use_ignore")
+        if self.teacher and not any(name.strip() for name in self.teacher.split(",")):
+            raise InputError(f"teacher = {self.teacher!r}: a model, or several parted by commas")
         if self.teacher and not self.source_weight:
             raise InputError(f"teacher = {self.teacher}: with source_weight only")
         if not (1 <= self.views <= 8 and (self.teacher or self.views == 1)):

@@ -67,7 +67,8 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     Raises
     ------
     InputError
-        For data that stamps cannot be drawn from, a checkpoint that does not fit, a loss that is no number.
+        For data that stamps cannot be drawn from, a checkpoint that does not fit, a loss that is no number; for a
+        teacher that is unknown, of another input, or too deep for the stamps.
     """
     folder = Path(folder)
     keep_memory()
@@ -246,6 +247,8 @@ def _teachers(recipe):
     for model in models:
         if model.input != recipe.input:
             raise InputError(f"teacher: {model.name}: its input is {model.input!r}, the recipe's {recipe.input!r}")
+        if recipe.stamp_px % model.config.multiple:
+            raise InputError(f"teacher: {model.name}: stamp_px must be a multiple of {model.config.multiple} for it")
     return [model.network for model in models]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from astropy.io import fits
 
-from crcore import zoo
+from crcore import training, zoo
 from crcore.dataset import read_sequence
 from crcore.errors import InputError
 from crcore.labeling import SOURCE, UNDECIDED
@@ -233,6 +233,21 @@ def test_thresholds_are_found_where_labels_are_what_is_known(tiny_dataset, tiny_
         assert f" and {len(known)} validation sequences" in card  # of twice as many in the second
 
 
+@pytest.mark.parametrize(("keep", "kept"), [("best", 1), ("last", 3)])
+def test_the_best_or_the_last_weights_are_kept(tiny_dataset, tiny_recipe, tmp_path, monkeypatch, keep, kept):
+    seen = []
+
+    def falling(fabric, network, valid, recipe):
+        seen.append(weights(network).clone())
+        return {"valid_loss": 0.1, "dice": 1 / len(seen)}
+
+    monkeypatch.setattr(training, "_validate", falling)
+    recipe = dataclasses.replace(tiny_recipe, keep=keep, epochs=3, validate_every=1)
+    network, _ = run(recipe, tiny_dataset, tmp_path)
+    assert not torch.equal(seen[0], seen[-1])
+    assert torch.equal(weights(network), seen[kept - 1])
+
+
 def test_a_network_is_taught_by_a_larger_one(tiny_dataset, tiny_recipe, tmp_path):
     compact = NetworkConfig("compact", width=4, depth=1, norm="none")
     settings = {"network": compact, "input": "noise", "loss": "bce", "use_ignore": True, "source_weight": 1.0}
@@ -258,6 +273,10 @@ def test_a_network_is_taught_by_a_larger_one(tiny_dataset, tiny_recipe, tmp_path
     zoo.save(tmp_path / "counts", dataclasses.replace(larger, input="counts"), card="counts")
     with pytest.raises(InputError, match="counts: its input is 'counts', the recipe's 'noise'"):
         train(dataclasses.replace(taught, teacher=str(tmp_path / "counts")), *files, tmp_path / "counts-training")
+    deep = dataclasses.replace(compact, depth=5)
+    zoo.save(tmp_path / "deep", zoo.Model("deep", build(deep), deep), card="deep")
+    with pytest.raises(InputError, match="deep: stamp_px must be a multiple of 64 for it"):
+        train(dataclasses.replace(taught, teacher=str(tmp_path / "deep")), *files, tmp_path / "deep-training")
 
 
 def test_the_authors_networks_can_be_fine_tuned(tiny_dataset, tmp_path):
@@ -370,6 +389,10 @@ def test_a_source_weight_needs_a_loss_that_takes_it():
         Recipe(views=4)
     with pytest.raises(InputError, match="teacher = generic: with source_weight only"):
         Recipe(teacher="generic")
+    with pytest.raises(InputError, match="teacher = ' , ': a model, or several parted by commas"):
+        Recipe(teacher=" , ", source_weight=1.0, use_ignore=True, loss="bce")
+    with pytest.raises(InputError, match="keep 'first' is unknown: use one of best, last"):
+        Recipe(keep="first")
 
 
 def test_training_runs_with_weighted_sources(tiny_dataset, tiny_recipe, tmp_path):
