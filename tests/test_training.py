@@ -12,14 +12,12 @@ import torch
 from astropy.io import fits
 
 from crcore import training, zoo
-from crcore.dataset import read_sequence
 from crcore.errors import InputError
-from crcore.labeling import SOURCE, UNDECIDED
 from crcore.networks import NetworkConfig, build
 from crcore.recipe import Recipe, read_recipe
 from crcore.release import labelled_files, train_model
 from crcore.results import read_rows
-from crcore.sampling import StampSource, ahead, epoch_indices
+from crcore.sampling import StampSource
 from crcore.training import train
 from crcore.zoo import load, load_official
 
@@ -124,25 +122,6 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_saved(tiny_dataset, tiny_
     assert np.load(tmp_path / "nan_batch.npz")["image"].shape == (2, 1, 32, 32)
 
 
-def test_stamps_match_their_labels_after_turns_and_mirrors(tiny_dataset):
-    source = StampSource(labelled_files(tiny_dataset, "train"), 48, "counts")
-    stamps = source.draw(np.zeros(200, dtype=int), [np.random.default_rng([0, k]) for k in range(200)])
-    rays = (stamps.target > 0) & (stamps.use > 0)
-    assert rays.sum() > 100
-    assert np.median((stamps.image - stamps.median)[rays]) > 5 * np.median(np.abs(stamps.image - stamps.median))
-
-
-def test_an_epoch_visits_sequences_evenly():
-    counts = np.bincount(epoch_indices(5, 12, np.random.default_rng(0)), minlength=5)
-    assert counts.sum() == 12
-    assert set(counts) == {2, 3}
-
-
-def test_a_stamp_larger_than_the_frames_is_refused(tiny_dataset):
-    with pytest.raises(InputError, match="smaller than the stamp"):
-        StampSource(labelled_files(tiny_dataset, "train"), 512, "noise")
-
-
 def test_an_unknown_recipe_key_names_the_nearest(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("stamp: 64\n")
@@ -164,26 +143,6 @@ def test_a_trained_model_is_a_folder_that_loads(tiny_dataset, tiny_recipe, tmp_p
     assert weights(loaded.network).equal(weights(made.network))
     assert loaded.threshold == made.threshold
     assert "crcore train ..." in (tmp_path / "mine" / "card.md").read_text()
-
-
-def test_stamps_stay_on_disk(tiny_dataset):
-    source = StampSource(labelled_files(tiny_dataset, "train"), 48, "noise")
-    assert all(isinstance(array, np.memmap) for name, array in source._arrays(0).items() if name != "census")
-    assert 0 < source.cr_share < 0.05
-
-
-def test_a_stamp_is_the_same_whoever_draws_the_others(tiny_dataset):
-    source = StampSource(labelled_files(tiny_dataset, "train"), 48, "noise")
-    together = source.draw([0, 0], [np.random.default_rng(k) for k in (1, 2)])
-    alone = source.draw([0], [np.random.default_rng(2)])
-    np.testing.assert_array_equal(together.image[1], alone.image[0])
-
-
-def test_batches_are_made_ahead_in_order_and_their_errors_are_seen():
-    assert list(ahead(lambda a, b: a + b, [(1, 2), (3, 4), (5, 6)])) == [3, 7, 11]
-    assert list(ahead(len, [])) == []
-    with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda a: 1 // a, [(1,), (0,), (2,)]))
 
 
 def test_an_epoch_of_no_stated_length_is_a_sixteenth_of_the_sequences(tiny_dataset, tmp_path):
@@ -336,15 +295,6 @@ def test_what_sees_a_whole_batch_is_not_shared_between_processes(tiny_dataset, t
         train(dataclasses.replace(tiny_recipe, **change), *files, tmp_path, devices=2)
 
 
-def test_many_sequences_do_not_hold_many_files_open(tiny_dataset):
-    if not os.path.isdir("/proc/self/fd"):
-        pytest.skip("open files are counted in /proc, which is not there")
-    before = len(os.listdir("/proc/self/fd"))
-    source = StampSource(labelled_files(tiny_dataset, "train") * 100, 48, "noise")
-    assert len(source) == 100
-    assert len(os.listdir("/proc/self/fd")) - before <= 4 * 40
-
-
 def test_a_model_that_init_names_is_part_of_what_is_resumed(tiny_dataset, tiny_recipe, tmp_path):
     files = labelled_files(tiny_dataset, "train"), labelled_files(tiny_dataset, "valid")
     recipe = dataclasses.replace(tiny_recipe, init=str(tmp_path / "first"))
@@ -354,31 +304,6 @@ def test_a_model_that_init_names_is_part_of_what_is_resumed(tiny_dataset, tiny_r
             train(recipe, *files, tmp_path / "tuned")
     with pytest.raises(InputError, match="of another data"):
         train(recipe, *files, tmp_path / "tuned", resume=True)
-
-
-def test_sources_weigh_what_the_recipe_says(tiny_dataset):
-    paths = labelled_files(tiny_dataset, "train")
-    plain, heavy = (StampSource(paths, 48, "noise", use_ignore=True, source_weight=w) for w in (0.0, 3.0))
-    indices = np.arange(len(paths))
-    rngs = [[np.random.default_rng([7, k]) for k in indices] for _ in range(2)]
-    a, b = plain.draw(indices, rngs[0]).use, heavy.draw(indices, rngs[1]).use
-    assert set(np.unique(a)) <= {0.0, 1.0}
-    assert (b == 3).any()
-    assert (a[b == 3] == 0).all()
-    np.testing.assert_array_equal(a[b != 3], b[b != 3])
-
-
-def test_rays_that_labels_lose_to_sources_have_no_weight(tiny_dataset):
-    paths = labelled_files(tiny_dataset, "train")
-    source = StampSource(paths, 48, "noise")
-    lost = 0
-    for index, path in enumerate(paths):
-        sequence = read_sequence(path)
-        expected = (sequence.truth == 1) & (sequence.cr == 0) & ((sequence.ignore & SOURCE) > 0)
-        found = (source._arrays(index)["ignore"] & UNDECIDED) > 0
-        np.testing.assert_array_equal(found, expected)
-        lost += expected.sum()
-    assert lost > 0
 
 
 def test_a_source_weight_needs_a_loss_that_takes_it():
