@@ -90,6 +90,19 @@ def frames_of(folder, name):
     return injected(folder, read_rays(folder / "rays" / file))
 
 
+def scored(found, truth, use):
+    scores = PixelScores()
+    scores.add(np.where(found.not_evaluated, 0, found.prob), truth, use)
+    return scores
+
+
+def average_precision(frames):
+    pooled = PixelScores()
+    for scores in frames:
+        pooled.merge(scores)
+    return pooled.average_precision()
+
+
 def judge(detector, folder, sets):
     """Cells of one detector's row."""
     cells, seconds, pixels = [], 0.0, 0
@@ -99,17 +112,12 @@ def judge(detector, folder, sets):
             begun = time.monotonic()
             found = detector(frame)
             seconds, pixels = seconds + time.monotonic() - begun, pixels + frame.data.size
-            scores = PixelScores()
-            scores.add(np.where(found.not_evaluated, 0, found.prob), truth, use)
-            frames.append(scores)
+            frames.append(scored(found, truth, use))
             mask = found.mask & use
             at += [mask.sum(), truth[use].sum(), (mask & truth).sum()]
-        pooled = PixelScores()
-        for scores in frames:
-            pooled.merge(scores)
         low, high = bootstrap(frames, {"ap": PixelScores.average_precision}, np.random.default_rng(1))["ap"]
         recall, precision = at[2] / max(at[1], 1), at[2] / max(at[0], 1)
-        cells.append(f"{pooled.average_precision():.3f} [{low:.3f}, {high:.3f}] (R {recall:.2f}, P {precision:.2f})")
+        cells.append(f"{average_precision(frames):.3f} [{low:.3f}, {high:.3f}] (R {recall:.2f}, P {precision:.2f})")
     paths = sorted((folder / "lowell-nasa42").glob("*.fits.fz"))
     harmed = total = 0
     for k in range(0, 15, 3):
@@ -160,20 +168,13 @@ def paired(detectors, folder, sets):
         frames = {detector: [] for detector in detectors}
         for frame, truth, use in frames_of(folder, name):
             for detector, find in detectors.items():
-                found = find(frame)
-                frames[detector].append(PixelScores())
-                frames[detector][-1].add(np.where(found.not_evaluated, 0, found.prob), truth, use)
-        pooled = {}
-        for detector, scores in frames.items():
-            pooled[detector] = PixelScores()
-            for one in scores:
-                pooled[detector].merge(one)
+                frames[detector].append(scored(find(frame), truth, use))
         first, *others = frames
         for other in others:
             limits = bootstrap_difference(
                 frames[first], frames[other], PixelScores.average_precision, np.random.default_rng(1)
             )
-            ap, its = (pooled[d].average_precision() for d in (first, other))
+            ap, its = (average_precision(frames[d]) for d in (first, other))
             yield f"{name}: {first} {ap:.4f}, {other} {its:.4f}: {ap - its:+.4f} [{limits[0]:+.4f}, {limits[1]:+.4f}]"
 
 
