@@ -47,6 +47,25 @@ from crcore.simulate.recorded import inject_rays, read_rays
 #: it as three rays
 ASTEROID = (slice(785, 811), slice(1120, 1147))
 SETS = ("lowell", "lco", "gmos rays", "itl rays", "slit")
+RIVALS = {
+    "Cosmic-CoNN ground_imaging (released)": ReleasedCosmicConn,
+    "Cosmic-CoNN NRES (released)": lambda: ReleasedCosmicConn("NRES"),
+    "deepCR ACS-WFC (released)": ReleasedDeepCR,
+    "Astro-SCRAPPY, sigclip sweep": lambda: AstroScrappy(sigclips=sweep(8)),
+}
+
+
+def detectors_asked_for(parser, models, words, rivals):
+    """Name to detector: the models, and rivals whose names hold one of the words; all for none, none for None."""
+    short = [Path(model).name for model in models]
+    named = zip(short if len(set(short)) == len(short) else models, models, strict=True)
+    detectors = {name: NetworkDetector(model) for name, model in named}
+    for word in [] if words is None else words or [""]:
+        asked = {name: make for name, make in rivals.items() if word.lower() in name.lower()}
+        if not asked:
+            parser.error(f"--rivals {word!r}: is in the name of none: {', '.join(rivals)}")
+        detectors |= {name: make() for name, make in asked.items() if name not in detectors}
+    return detectors
 
 
 def with_reference(folder, sub):
@@ -215,21 +234,7 @@ def main():
     if folder is None:
         sys.exit("unseen.py: set CRCORE_DATA to a folder with lowell-nasa42, lco-0m4, kast-blue, rays and truth")
     warnings.simplefilter("ignore")
-    short = [Path(model).name for model in args.models]
-    models = zip(short if len(set(short)) == len(short) else args.models, args.models, strict=True)
-    detectors = {name: NetworkDetector(model) for name, model in models}
-    if args.rivals is not None:
-        rivals = {
-            "Cosmic-CoNN ground_imaging (released)": ReleasedCosmicConn,
-            "Cosmic-CoNN NRES (released)": lambda: ReleasedCosmicConn("NRES"),
-            "deepCR ACS-WFC (released)": ReleasedDeepCR,
-            "Astro-SCRAPPY, sigclip sweep": lambda: AstroScrappy(sigclips=sweep(8)),
-        }
-        for word in args.rivals or [""]:
-            asked = {name: make for name, make in rivals.items() if word.lower() in name.lower()}
-            if not asked:
-                parser.error(f"--rivals {word!r}: is in the name of none: {', '.join(rivals)}")
-            detectors |= {name: make() for name, make in asked.items() if name not in detectors}
+    detectors = detectors_asked_for(parser, args.models, args.rivals, RIVALS)
     if len(detectors) < 1 + args.paired:
         parser.error("name a model, for --paired another or --rivals too")
     if args.doubted:
