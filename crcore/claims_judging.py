@@ -87,15 +87,15 @@ def _accuracy(evidence, method, where):
     verdict = "differs in data"
     if real:
         verdict = "reproduced" if worst <= TOLERANCE_POINTS else "not reproduced"
-    what = "the authors' own network" if real else f"{detector}, trained here, for an hour"
+    what = "The authors' own network" if real else f"{detector}, trained here on simulated frames"
     if method == "Astro-SCRAPPY":
-        what = "the paper's settings"
+        what = "The paper's settings"
     says = "which decides" if real else "which on simulated frames decides nothing"
     return Finding(
         " / ".join(format_percent(shown[key]) for key, _ in published),
         shown["set"],
         verdict,
-        f"{what.capitalize()}, {shown['frames']} frames; largest difference {worst:.1f} points, {says}."
+        f"{what}, {shown['frames']} frames; largest difference {worst:.1f} points, {says}."
         + "".join(f" {part[0].upper()}{part[1:]}." for part in beside),
         interval=" / ".join(_between(shown, key) for key, _ in published),
     )

@@ -173,12 +173,19 @@ def _camera(args):
 
     if args.epochs < 1:
         raise InputError(f"--epochs {args.epochs}: at least 1 is needed")
+    _check_positive(args)
     study(
         args.folder, args.output, kind=args.kind, gain=args.gain, read_noise=args.read_noise, say=_tell, progress=tqdm,
         min_exposure_s=args.min_exposure, epochs=args.epochs, every=args.all_rivals, seed=args.seed,
         command=args.command_line,
     )  # fmt: skip
     return 0
+
+
+def _check_positive(args):
+    for name, value in (("--gain", args.gain), ("--read-noise", args.read_noise)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name} {value}: must be positive")
 
 
 def _label(args):
@@ -189,9 +196,7 @@ def _label(args):
 
     if args.workers < 1:
         raise InputError(f"--workers {args.workers}: one or more are needed")
-    for name, value in (("--gain", args.gain), ("--read-noise", args.read_noise)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(f"{name} {value}: must be positive")
+    _check_positive(args)
     if args.border is not None and args.border < 0:
         raise InputError(f"--border {args.border}: must not be negative")
     config = KINDS[args.kind]

@@ -23,7 +23,12 @@ def add_detect_options(detect):
     detect.add_argument(
         "-o", "--output", default="crcore_output", help="folder for the copies (default: crcore_output)"
     )
-    detect.add_argument("-e", "--ext", default="", help="image by name or number (default: all images of the sky)")
+    detect.add_argument(
+        "-e",
+        "--ext",
+        default="",
+        help="image by name or number, or 'all' (default: SCI, or the first and the other chips of its mosaic)",
+    )
     detect.add_argument("-t", "--threshold", type=float, help="probability above which a pixel is flagged")
     detect.add_argument("--dilate", type=int, default=0, metavar="N", help="grow the mask by N pixels")
     detect.add_argument("--dq", choices=("lco", "gemini", "hst"), default="", help="set an observatory's bit in the DQ")

@@ -39,7 +39,8 @@ class Settings:
     model : str
         Name or folder.
     ext : str
-        Extension by name or number; ``all``, or empty, is every image of the sky in the file.
+        Extension by name or number; empty is ``SCI``, or the first image and the other chips of its mosaic; ``all``
+        every image that is no mask or variance (`crcore.fits_input.science_extensions`).
     threshold : float or None
         In place of the model's own.
     gain, read_noise : tuple of float or None
@@ -128,7 +129,7 @@ def detect_batch(paths, output, names, settings=Settings(), *, workers=1, schedu
                 result |= {"file": str(paths[index]), "output": str(target)}
                 say(
                     f"{where} {paths[index]} -> {target}: {result['rays']} rays, {result['pixels']} pixels, "
-                    f"{result['seconds']:.1f} s" + (f" (not evaluated: {result['reason']})" if result["reason"] else "")
+                    f"{result['seconds']:.1f} s" + (f" ({result['reason']})" if result["reason"] else "")
                 )
         rows[index] = result
     rows = [rows[index] for index in sorted(rows)]
@@ -172,6 +173,11 @@ def detect_file(path, target, settings):
         found[index] = detect(frame, detector=detector, expected=expected)
     if len(dead) == len(found):
         raise InputError(f"{path}: {dead[0]}: nothing to look at")
+    notes = [f"not evaluated: {reason}" for reason in dead]
+    if not settings.ext and (others := sorted(set(science_extensions(path, every=True)) - set(found))):
+        notes.append(f"not looked at: extension {', '.join(map(str, others))}: -e all takes all images")
+    if (settings.catalog or settings.products.repair) and not all(d.frame.calibrated for d in found.values()):
+        notes.append("no GAIN: charges and repaired images are in adu, errors are for 1 e-/adu: give --gain")
     write_detection(path, target, found, settings.products, sha=_sha(settings.model))
     if settings.catalog:
         try:
@@ -190,7 +196,7 @@ def detect_file(path, target, settings):
         pixels=pixels,
         share=pixels / sum(mask.size for mask in masks),
         not_evaluated=int(sum(d.not_evaluated.sum() for d in found.values())),
-        reason="; ".join(dead),
+        reason="; ".join(notes),
         seconds=round(time.monotonic() - begun, 3),
     )
 
@@ -213,7 +219,7 @@ def _unfit(frame):
 
 
 def _extensions(path, ext):
-    """Numbers of the extensions that are to be looked at: the one asked for, or all images of the sky."""
+    """Numbers of the extensions that are to be looked at."""
     if ext in ("", "all"):
         return science_extensions(path, every=ext == "all")
     return extensions_named(path, ext)

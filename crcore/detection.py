@@ -106,7 +106,8 @@ class Detection:
         -------
         astropy.table.Table
             ``x``, ``y``: charge-weighted position (pixels, from 0); ``x_peak``, ``y_peak``; ``n_pixels``;
-            ``length_px``; ``peak`` and ``charge`` above the sky (electrons); ``prob``: highest probability.
+            ``length_px``; ``peak`` and ``charge`` above the sky (electrons, or ADU where no gain is known); ``prob``:
+            highest probability.
 
         Raises
         ------
@@ -119,7 +120,7 @@ class Detection:
         for name in ("x", "y", "x_peak", "y_peak", "n_pixels", "length_px"):
             table[name].unit = "pix"
         for name in ("peak", "charge"):
-            table[name].unit = "electron"
+            table[name].unit = frame.unit
         if not mask.any():
             return table
         unknown = frame.bad.any()

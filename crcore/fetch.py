@@ -247,8 +247,7 @@ def find_lco_archive(query, limit=0, *, address=LCO_API, timeout_s=30.0):
     address : str, optional
     timeout_s : float, optional
     """
-    import requests
-
+    requests = need("requests", "requests", "fetch")
     if "start" not in query:
         raise InputError("lco-archive: the archive is large: give start=YYYY-MM-DD and end=YYYY-MM-DD")
     given = {"OBSTYPE": "EXPOSE", "RLEVEL": "91", "public": "true", "limit": "1000"} | dict(query)

@@ -54,8 +54,10 @@ FETCHED = (
             part=lambda header: "x".join(str(header.get("CCDSUM", "")).split())),
     Fetched("HST ACS/WFC F606W", "hst", "crcore fetch hst filters=F606W", "0.17 GB a frame: two chips, errors, DQ",
             "08_hst", "simulated ACS/WFC sequences"),
-    Fetched("LCO NRES", "nres", "crcore fetch lco-archive start=2019-01-01 INSTRUME=nres01 -o data/sets/nres",
-            "--dry-run says how large", "09_nres", "simulated echelle sequences",
+    Fetched("LCO NRES", "nres",
+            "crcore fetch lco-archive start=2019-01-01 end=2019-12-31 INSTRUME=nres01 OBSTYPE=TARGET RLEVEL=0 "
+            "-o data/sets/nres", "raw; --dry-run says how large; the query was not tried", "09_nres",
+            "simulated echelle sequences",
             "'crcore label data/sets/nres --kind spectroscopy -o data/sets/nres/labelled' makes them"),
 )  # fmt: skip
 

@@ -80,6 +80,11 @@ class Frame:
         return self.data.shape
 
     @property
+    def unit(self):
+        """Unit of the data, as FITS writes it: ``electron``, or ``adu`` where no gain is known."""
+        return "electron" if self.calibrated else "adu"
+
+    @property
     def exposure_s(self):
         """Exposure time in seconds, or None where the header has none."""
         value = self.header.get("EXPTIME")

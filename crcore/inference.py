@@ -132,7 +132,7 @@ class OnnxRunner:
         path = None if model.folder is None else model.folder / "model.onnx"
         if path is None or not path.exists():
             raise InputError(f"model {model.name!r}: has no model.onnx: make one with 'crcore export'")
-        self._session = _session(str(path), threads)
+        self._session = _session(str(path), path.stat().st_mtime_ns, threads)
 
     @property
     def free_bytes(self):
@@ -149,7 +149,7 @@ class OnnxRunner:
 
 
 @lru_cache(maxsize=4)
-def _session(path, threads):
+def _session(path, written, threads):  # when it was written tells a network from one that took its place
     if importlib.util.find_spec("onnxruntime") is None:
         raise InputError("onnxruntime is not installed: pip install 'crcore[onnx]'")
     import onnxruntime

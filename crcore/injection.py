@@ -109,18 +109,23 @@ def inject_dataset(frames, folder, rng, *, detector, times=4, valid=0.25, **opti
     Raises
     ------
     InputError
-        For fewer than two exposures.
+        For fewer than two exposures, or a folder with files of an earlier call that this one would not replace.
     """
     frames = list(frames)
     if len(frames) < 2:
         raise InputError(f"{len(frames)} exposures: two are needed, one of them for validation")
     folder, n_valid = Path(folder), max(1, round(valid * len(frames)))
-    written = []
-    for number, frame in enumerate(frames):
-        frame = frame if isinstance(frame, Frame) else Frame.read(frame)
+    planned = {}
+    for number in range(len(frames)):
         split = "valid" if number < n_valid else "train"
         for time in range(times if split == "train" else 1):
-            path = folder / split / "masked_fits" / f"injected-{number:03d}-{time}_1frms_masks.fits"
-            write_sequence(path, inject(frame, rng, detector=detector, **options))
-            written.append(path)
-    return written
+            planned[folder / split / "masked_fits" / f"injected-{number:03d}-{time}_1frms_masks.fits"] = number
+    others = set(folder.glob("*/masked_fits/injected-*")) - set(planned)
+    if others:
+        raise InputError(
+            f"{folder}: holds {len(others)} files of an earlier injection: choose another folder or move them away"
+        )
+    for path, number in planned.items():
+        frame = frames[number] if isinstance(frames[number], Frame) else Frame.read(frames[number])
+        write_sequence(path, inject(frame, rng, detector=detector, **options))
+    return list(planned)

@@ -132,7 +132,7 @@ def _extensions(detection, products, sha):
             full = _on_disk(np.asarray(values, dtype=np.float32), frame, 0)
             hdu = fits.CompImageHDU(full, name=name, compression_type="GZIP_2", quantize_level=0)
             if name != "CRPROB":
-                hdu.header["BUNIT"] = "electron" if name == "CRCLEAN" else "electron2"
+                hdu.header["BUNIT"] = frame.unit if name == "CRCLEAN" else f"{frame.unit}2"
             yield hdu
 
 

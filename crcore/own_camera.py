@@ -12,7 +12,6 @@ from crcore.dataset import write_sequence
 from crcore.detection import NetworkDetector
 from crcore.errors import InputError
 from crcore.evaluation import TestSet, discrepancy_panels
-from crcore.fits_input import find_fits
 from crcore.frame import Frame
 from crcore.injection import inject, inject_dataset
 from crcore.label_batch import label_batch
@@ -20,6 +19,7 @@ from crcore.labeling import KINDS
 from crcore.recipe import Recipe
 from crcore.release import labelled_files, train_model
 from crcore.rivals import sweep
+from crcore.sequences import find_exposures
 from crcore.tables import Table
 
 __all__ = ["study"]
@@ -131,7 +131,7 @@ def _labelled(source, folder, config, min_exposure_s, options, say):
     except InputError as error:
         say(f"no repeated exposures to label: {error}")
         return None
-    files = [folder / "labelled" / row["file"] for row in rows if row.get("file")]
+    files = [folder / "labelled" / row["file"] for row in rows if row.get("file") and row.get("review") != "rejected"]
     if len(files) < LEAST_SEQUENCES:
         say(f"{len(files)} labelled sequences, {LEAST_SEQUENCES} are needed: rays are put into single frames")
         return None
@@ -149,7 +149,10 @@ def _labelled(source, folder, config, min_exposure_s, options, say):
 def _injected(source, folder, kind, detector, rng, options, say):
     """Put rays into single frames, but for those to be judged on, which are given back."""
     frames = []
-    for path in find_fits(source):
+    paths, left_out = find_exposures(source)
+    for path, reason in left_out:
+        say(f"left out: {path}: {reason}")
+    for path in paths:
         try:
             frame = Frame.read(path, **options)
             if not frame.bad.all():

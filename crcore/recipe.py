@@ -1,7 +1,8 @@
 """Everything that decides what a training run gives, apart from its data: a dozen lines of YAML."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from crcore import zoo
 from crcore.config import from_mapping, read_yaml
 from crcore.errors import InputError
 from crcore.losses import LOSSES
@@ -22,7 +23,8 @@ class Recipe:
         Architecture.
     init : str
         Fine-tune this model (section 6): a released model's name, a model's folder, or one of the
-        authors' as ``official:ground_imaging``. Empty: start from random weights.
+        authors' as ``official:ground_imaging``. Empty: start from random weights. A recipe file may leave
+        ``network`` and ``input`` to it.
     data : str
         Settings of the simulated data (`crcore.simulate.datasets.SimulationConfig`), a file beside the recipe.
         ``crcore train`` simulates them where no folder with data is given. Several are parted by commas.
@@ -129,5 +131,21 @@ class Recipe:
 
 
 def read_recipe(path):
-    """Read a `Recipe` from YAML; raises `crcore.errors.InputError` for what it does not know."""
-    return from_mapping(Recipe, read_yaml(path), str(path))
+    """Read a `Recipe` from YAML; ``network`` and ``input`` are those of ``init`` where they are left out.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    InputError
+        For what a recipe does not know, or a model to begin with that is not there.
+    """
+    content = dict(read_yaml(path))
+    init = content.get("init")
+    if isinstance(init, str) and init and not {"network", "input"} <= set(content):
+        official = init.startswith("official:")
+        model = zoo.load_official(init.removeprefix("official:")) if official else zoo.load(init, network=False)
+        content = {"network": asdict(model.config), "input": model.input} | content
+    return from_mapping(Recipe, content, str(path))

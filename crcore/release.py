@@ -57,10 +57,9 @@ def labelled_files(folder, split=None):
     if rows and "split" in rows[0]:
         paths = [folder / r["file"] for r in listed if split in (None, r["split"])]
     elif split and (folder / split).is_dir():
-        paths = list((folder / split).rglob("masked_fits/*.fits*"))
+        paths = _below(folder / split)
     else:
-        paths = [folder / r["file"] for r in listed] if rows else list(folder.rglob("masked_fits/*.fits*"))
-        paths = sorted(p for p in paths if not p.name.startswith("."))
+        paths = sorted(folder / r["file"] for r in listed) if rows else _below(folder)
         if split:  # every fifth sequence is for validation, as in appendix C; none is for tests
             kept = {"train": lambda i: i % 5 != 4, "valid": lambda i: i % 5 == 4}.get(split, lambda i: False)
             paths = [p for i, p in enumerate(paths) if kept(i)]
@@ -68,6 +67,11 @@ def labelled_files(folder, split=None):
         what = f"{split} sequences" if split else "labelled sequences"
         raise InputError(f"{folder}: holds no {what}: run 'crcore simulate' or 'crcore label' first (5 are the least)")
     return sorted(paths)
+
+
+def _below(folder):
+    """Labelled sequences below a folder, sorted; half-written ones, which begin with a dot, are none."""
+    return sorted(p for p in folder.rglob("masked_fits/*.fits*") if not p.name.startswith("."))
 
 
 def best_threshold(model, paths):

@@ -10,7 +10,7 @@ from astropy.time import Time
 
 from crcore.fits_input import BROKEN_FITS, find_fits, open_fits
 
-__all__ = ["MAX_VISITS", "find_sequences", "night_of"]
+__all__ = ["MAX_VISITS", "find_exposures", "find_sequences", "night_of"]
 
 #: longest run of visits that is used, so that no field dominates a dataset (appendix A)
 MAX_VISITS = 12
@@ -103,6 +103,34 @@ def find_sequences(source, *, min_exposure_s=100.0):
     return kept, rejected
 
 
+def find_exposures(folder):
+    """Single exposures of the sky below a folder: without calibrations, and without products of this package.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    paths : list of pathlib.Path
+        Sorted. Files whose headers cannot be read are among them, for the reader to say what is wrong.
+    rejected : list of tuple (pathlib.Path, str)
+        What was left out, and why.
+    """
+    paths, rejected = [], []
+    for path in find_fits(folder):
+        try:
+            with open_fits(path) as hdus:
+                reason = _product(hdus) or next(filter(None, (_calibration(hdu.header) for hdu in hdus)), "")
+        except BROKEN_FITS:
+            reason = ""
+        if reason:
+            rejected.append((path, reason))
+        else:
+            paths.append(path)
+    return paths, rejected
+
+
 def night_of(header):
     """The night of an exposure as ``YYYYMMDD``, the date of its evening; empty where the header does not say.
 
@@ -128,10 +156,9 @@ def _degrees(value):
 
 def _unusable(header, min_exposure_s):
     """Why an exposure cannot be part of any sequence, or None."""
-    kind = str(header.get("OBSTYPE", header.get("IMAGETYP", ""))).upper()
     exposure = header.get("EXPTIME")
-    if any(word in kind for word in _CALIBRATIONS):
-        return f"is a calibration ({kind})"
+    if calibration := _calibration(header):
+        return calibration
     if not _is_number(exposure):
         return f"has no usable EXPTIME ({exposure!r})"
     if exposure < min_exposure_s:
@@ -140,6 +167,19 @@ def _unusable(header, min_exposure_s):
     if "MOLUID" in header and _is_number(planned) and 0 < planned < 3:
         return f"is one of {planned} visits of its molecule: three are needed"
     return None
+
+
+def _calibration(header):
+    """Why an exposure is none of the sky, or an empty text."""
+    kind = str(header.get("OBSTYPE", header.get("IMAGETYP", ""))).upper()
+    return f"is a calibration ({kind})" if any(word in kind for word in _CALIBRATIONS) else ""
+
+
+def _product(hdus):
+    """Why a file is none of a telescope's, or an empty text."""
+    names = {hdu.name for hdu in hdus}
+    made_here = "CRMASK" in names or {"CR", "IGNORE"} <= names
+    return "is a product of detection or labeling, not an exposure" if made_here else ""
 
 
 def _filter(header):
@@ -222,9 +262,8 @@ class _ProductError(ValueError):
 def _quick_header(path):
     """Header of the first extension with EXPTIME, with the primary's cards where it has none of that name."""
     with open_fits(path) as hdus:
-        names = {hdu.name for hdu in hdus}
-        if "CRMASK" in names or {"CR", "IGNORE"} <= names:
-            raise _ProductError("is a product of detection or labeling, not an exposure")
+        if product := _product(hdus):
+            raise _ProductError(product)
         for hdu in hdus:
             if "EXPTIME" in hdu.header:
                 header = hdu.header.copy()

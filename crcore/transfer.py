@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from crcore import results
 from crcore.errors import InputError
+from crcore.optional import need
 
 __all__ = ["Item", "Source", "fetch_items", "inside", "unpack"]
 
@@ -220,9 +221,7 @@ def _fetch(item, target, gate, retries, backoff_s, timeout_s):
 
 def _stream(item, part, gate, timeout_s):
     """Append to what is there of a file until the server has no more."""
-    import requests
-    import urllib3
-
+    requests, urllib3 = (need(package, package, "fetch") for package in ("requests", "urllib3"))
     have, tag = part.stat().st_size if part.exists() else 0, part.with_suffix(".tag")
     validator = tag.read_text() if tag.exists() else ""
     if (item.size is not None and have > item.size) or not (item.checksum or validator):

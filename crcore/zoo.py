@@ -161,7 +161,7 @@ def load_official(name):
 
 
 def save(folder, model, *, card, recipe=None):
-    """Write a model as a folder, each file whole or not at all.
+    """Write a model as a folder, each file whole or not at all; a ``model.onnx`` of earlier weights goes.
 
     Parameters
     ----------
@@ -176,6 +176,7 @@ def save(folder, model, *, card, recipe=None):
     import safetensors.torch
 
     folder = Path(folder)
+    (folder / "model.onnx").unlink(missing_ok=True)  # of the weights that are replaced here
     with results.atomic(folder / "model.safetensors") as part:
         numbers = {name: tensor.detach().contiguous() for name, tensor in _numbers(model.network).items()}
         safetensors.torch.save_file(numbers, str(part))
