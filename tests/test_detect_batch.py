@@ -207,6 +207,27 @@ def test_extensions_are_those_that_were_asked_for(tmp_path, ext, looked):
         assert [h.header["CREXT"] for h in made if h.name == "CRMASK"] == looked
 
 
+def test_images_that_were_not_asked_for_are_named(tmp_path, capsys):
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image(1)), fits.ImageHDU(image(2))]).writeto(tmp_path / "in.fits")
+    arguments = ["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "out"), "--overwrite"]
+    assert main(arguments) == 0
+    assert "not looked at: extension 2: -e all" in capsys.readouterr().out
+    assert main([*arguments, "-e", "all"]) == 0
+    assert "not looked at" not in capsys.readouterr().out
+    assert [row["extensions"] for row in Table.read(tmp_path / "out" / "crcore_detect.ecsv")] == [2]
+
+
+@pytest.mark.parametrize(("gain", "unit"), [({}, "adu"), ({"GAIN": 2.0}, "electron")])
+def test_numbers_are_electrons_only_where_a_gain_is_known(night, tmp_path, capsys, gain, unit):
+    with fits.open(night / "good0.fits", mode="update") as hdus:
+        hdus[0].header.update(gain)
+    assert main(["detect", str(night / "good0.fits"), "-o", str(tmp_path), "--repair", "--catalog"]) == 0
+    assert ("no GAIN" in capsys.readouterr().out) == (unit == "adu")
+    with fits.open(tmp_path / "good0_cr.fits") as hdus:
+        assert [hdus[name].header["BUNIT"] for name in ("CRCLEAN", "CRVAR")] == [unit, f"{unit}2"]
+    assert Table.read(tmp_path / "good0_cr.ecsv")["charge"].unit == unit
+
+
 def test_a_dead_chip_does_not_hide_the_others(tmp_path, capsys):
     chips = [fits.ImageHDU(image(), name="SCI", ver=1), fits.ImageHDU(image() * np.nan, name="SCI", ver=2)]
     fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(tmp_path / "in.fits")

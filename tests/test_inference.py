@@ -121,6 +121,15 @@ def test_onnx_gives_the_same_answer(frame, tmp_path, census):
     assert np.abs(with_torch(frame).prob - without(frame).prob).max() < 1e-3
 
 
+def test_new_weights_take_the_old_onnx_away(tmp_path):
+    tiny = model()
+    zoo.save(tmp_path / "tiny", tiny, card="# tiny\n")
+    (tmp_path / "tiny" / "model.onnx").write_bytes(b"of these weights")
+    zoo.save(tmp_path / "tiny", tiny, card="# tiny, trained again\n")
+    with pytest.raises(InputError, match="has no model.onnx"):
+        NetworkDetector(tmp_path / "tiny", device="onnx")
+
+
 def test_onnx_does_not_import_torch(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")

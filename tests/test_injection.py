@@ -61,6 +61,18 @@ def test_a_handful_of_frames_is_a_dataset(frame, tmp_path):
     assert not read_sequence(paths[0]).simulated
 
 
+def test_files_of_another_injection_are_not_mixed_in(frame, tmp_path):
+    inject_dataset([frame] * 3, tmp_path, np.random.default_rng(1), detector=blind, times=2)
+    half = tmp_path / "train" / "masked_fits" / ".part-injected.fits"
+    half.write_text("of a killed call")
+    assert half not in labelled_files(tmp_path, "train")
+    inject_dataset([frame] * 3, tmp_path, np.random.default_rng(2), detector=blind, times=2)  # the same files anew
+    before = sorted(tmp_path.rglob("*.fits"))
+    with pytest.raises(InputError, match="2 files of an earlier injection"):
+        inject_dataset([frame] * 2, tmp_path, np.random.default_rng(1), detector=blind, times=2)
+    assert sorted(tmp_path.rglob("*.fits")) == before
+
+
 def test_one_frame_is_too_few(frame, tmp_path):
     with pytest.raises(InputError, match="two are needed"):
         inject_dataset([frame], tmp_path, np.random.default_rng(4), detector=blind)

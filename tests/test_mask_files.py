@@ -200,4 +200,4 @@ def test_the_catalogue_lists_every_ray_with_its_extension(sky, tmp_path, detecto
     table = Table.read(tmp_path / "rays.ecsv")
     assert len(table) == sum(d.n_rays for d in found.values())
     assert set(table["ext"]) == {1, 4}
-        assert table["charge"].unit == "adu"  # no GAIN in these headers
+    assert table["charge"].unit == "adu"  # no GAIN in these headers

@@ -1,9 +1,12 @@
 """From a folder of frames to a report."""
 
 import numpy as np
+import pytest
 from astropy.io import fits
 
+from crcore import own_camera, results
 from crcore.cli import main
+from crcore.labeling import KINDS
 from crcore.own_camera import PARTED
 from crcore.results import read_rows
 
@@ -44,9 +47,38 @@ def test_too_few_frames_are_refused(tmp_path, capsys):
     assert "4 are needed" in capsys.readouterr().err
 
 
-def test_wrong_use(tmp_path, capsys):
-    assert main(["camera", str(tmp_path), "-o", str(tmp_path / "out"), "--epochs", "0"]) == 2
-    assert "--epochs" in capsys.readouterr().err
+@pytest.mark.parametrize(("option", "value"), [("--epochs", "0"), ("--read-noise", "-5"), ("--gain", "nan")])
+def test_wrong_use(tmp_path, capsys, option, value):
+    assert main(["camera", str(tmp_path), "-o", str(tmp_path / "out"), option, value]) == 2
+    assert option in capsys.readouterr().err
+
+
+def test_calibrations_and_products_are_no_frames(tmp_path, capsys):
+    source = frames(tmp_path / "mine", 3)
+    image = fits.getdata(source / "f00.fits")
+    for name, header, more in (
+        ("bias", {"OBSTYPE": "BIAS"}, []),
+        ("f00_cr", {}, [fits.ImageHDU(image, name="CRMASK")]),
+    ):
+        hdus = [fits.PrimaryHDU(image, fits.Header({"GAIN": 1.0, "RDNOISE": 8.0, **header})), *more]
+        fits.HDUList(hdus).writeto(source / f"{name}.fits")
+    assert main(["camera", str(source), "-o", str(tmp_path / "out")]) == 2
+    told = "".join(capsys.readouterr())
+    assert "3 frames can be read: 4 are needed" in told
+    assert "bias.fits: is a calibration (BIAS)" in told
+    assert "f00_cr.fits: is a product" in told
+
+
+def test_what_a_review_has_rejected_is_not_trained_on(tmp_path, monkeypatch):
+    rows = [{"file": f"masked_fits/{k}.fits", "review": "rejected" if k == 1 else ""} for k in range(5)]
+    rows.append({"file": "", "review": ""})
+    for row in rows[:5]:
+        with results.atomic(tmp_path / "labelled" / row["file"]) as part:
+            part.write_text("masks")
+    monkeypatch.setattr(own_camera, "label_batch", lambda *args, **options: rows)
+    how = own_camera._labelled(tmp_path, tmp_path, KINDS["imaging"], 100.0, {}, print)
+    assert how.startswith("4 sequences")
+    assert sorted(p.name for p in (tmp_path / PARTED).rglob("*.fits")) == ["0.fits", "2.fits", "3.fits", "4.fits"]
 
 
 def test_a_second_call_parts_anew_and_leaves_other_files_alone(tmp_path):

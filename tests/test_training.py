@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +130,17 @@ def test_an_unknown_recipe_key_names_the_nearest(tmp_path):
         read_recipe(path)
 
 
+def test_a_recipe_takes_network_and_input_from_what_it_begins_with(tmp_path):
+    recipes = Path(__file__).parents[1] / "config" / "recipes"
+    generic = zoo.load("generic", network=False)
+    recipe = read_recipe(recipes / "finetune.yaml")
+    assert (recipe.init, recipe.network, recipe.input) == ("generic", generic.config, generic.input)
+    path = tmp_path / "recipe.yaml"
+    path.write_text("init: nobody\n")
+    with pytest.raises(InputError, match="nobody"):
+        read_recipe(path)
+
+
 def test_a_foreign_checkpoint_is_refused(tiny_dataset, tiny_recipe, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="is no checkpoint"):
@@ -136,8 +148,6 @@ def test_a_foreign_checkpoint_is_refused(tiny_dataset, tiny_recipe, tmp_path):
 
 
 def test_a_trained_model_is_a_folder_that_loads(tiny_dataset, tiny_recipe, tmp_path):
-    from crcore import zoo
-
     made = train_model(tiny_recipe, tiny_dataset, tmp_path / "mine", command="crcore train ...")
     loaded = zoo.load(tmp_path / "mine")
     assert weights(loaded.network).equal(weights(made.network))
