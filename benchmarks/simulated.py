@@ -1,6 +1,6 @@
 """Detectors on simulated sequences of every camera of the paper, enough of them to tell detectors apart.
 
-python benchmarks/simulated.py [MODEL ...] [--rivals [WORD ...]] -o FOLDER [--table data/results/generic_simulated.csv]
+python benchmarks/simulated.py MODEL ... [--rivals [WORD ...]] -o FOLDER [--table data/results/generic_simulated.csv]
 
 The notebooks' own test sets have one or two sequences a camera in the ``laptop`` profile. Here are 46, with a seed of
 their own: none was trained on. Average precision, against what was put in and against labels by appendix A, with 95 %

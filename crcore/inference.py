@@ -1,6 +1,7 @@
 """Where a network runs, how precisely, and in how large tiles: PyTorch on a GPU or CPU, or ONNX without PyTorch."""
 
 import contextlib
+import copy
 import importlib.util
 from functools import lru_cache
 
@@ -82,7 +83,7 @@ class TorchRunner:
             raise InputError(f"device {self.device!r}: is not there; leave it out, or use 'cpu'")
         self.network = model.network
         if self.device != "cpu":
-            self.network = self.network.to(self.device)
+            self.network = copy.deepcopy(self.network).to(self.device)  # the model's own stays where it is
         self.half = model.input == "noise" and self._has_bfloat16()
         self._fused = None
         if self.half and self.device == "cpu":
@@ -102,7 +103,7 @@ class TorchRunner:
     def free_bytes(self):
         """Memory that is free where the network runs."""
         if self.device.startswith("cuda"):
-            return self._torch.cuda.mem_get_info()[0]
+            return self._torch.cuda.mem_get_info(self.device)[0]
         return psutil.virtual_memory().available
 
     def __call__(self, tile, census=None):
