@@ -200,3 +200,12 @@ def test_real_frames_that_no_network_saw_keep_their_intervals():
     table = tables.real_frames_table(rows)
     assert table.columns[1:3] == ("Lowell, real", "GMOS rays in real skies")
     assert table.rows == (("generic", "0.943 [0.937, 0.949]", "0.998 [0.997, 0.999]", "5.5"),)
+
+
+def test_a_fast_detector_is_timed_after_a_call_that_warms_it_up(monkeypatch):
+    clock = iter([0.0, 5.0, 5.0, 5.1, 6.0, 6.3, 7.0, 7.2, 10.0, 17.0])
+    monkeypatch.setattr(judging.time, "perf_counter", lambda: next(clock))
+    calls = []
+    taken = judging.seconds_on({"fast": calls.append, "slow": calls.append}, "frame")
+    assert taken == pytest.approx({"fast": 0.2, "slow": 7.0})
+    assert len(calls) == 5
