@@ -15,6 +15,7 @@ __all__ = [
     "imagers",
     "method_of",
     "rays_table",
+    "simulated_sets_table",
     "table1",
     "table2",
     "table3",
@@ -339,6 +340,27 @@ def real_frames_table(rows):
     )
     columns = ("Detector", *(_REAL_SETS.get(s, s) for s in sets), "Stars harmed per 1,000 (Lowell)")
     return Table("Average precision on real frames that no network here was trained on.", columns, body)
+
+
+def simulated_sets_table(rows):
+    """The first detector of ``benchmarks/simulated.py`` and, set by set, the best of the others."""
+    first = next(row["detector"] for row in rows if row["first_less_this"] == "")
+    sets = {}
+    for row in rows:
+        sets.setdefault((row["set"], row["against"]), []).append(row)
+    body = []
+    for (name, against), scored in sets.items():
+        ours = next(row for row in scored if row["detector"] == first)
+        best = max((row for row in scored if row is not ours), key=lambda row: row["average_precision"])
+        difference = [best[key] for key in ("first_less_this", "difference_low", "difference_high")]
+        body.append((
+            name, against, str(ours["frames"]),
+            *(f"{row['average_precision']:.4f} [{row['low']:.4f}, {row['high']:.4f}]" for row in (ours, best)),
+            best["detector"], "{:+.4f} [{:+.4f}, {:+.4f}]".format(*difference),
+        ))  # fmt: skip
+    columns = ("Set", "Against", "Frames", first, "Best other", "Which", "Difference, same frames")
+    caption = "Average precision on simulated sequences that no network was trained on, with 95 % intervals by frame."
+    return Table(caption, columns, tuple(body))
 
 
 def variants_table(rows):

@@ -209,3 +209,20 @@ def test_a_fast_detector_is_timed_after_a_call_that_warms_it_up(monkeypatch):
     taken = judging.seconds_on({"fast": calls.append, "slow": calls.append}, "frame")
     assert taken == pytest.approx({"fast": 0.2, "slow": 7.0})
     assert len(calls) == 5
+
+
+def test_the_best_other_detector_is_named_set_by_set():
+    def row(detector, score, less="", low="", high=""):
+        return {
+            "set": "LCO 1 m, simulated", "against": "truth", "frames": 24, "detector": detector,
+            "average_precision": score, "low": score - 0.002, "high": score + 0.001, "first_less_this": less, "difference_low": low,
+            "difference_high": high,
+        }  # fmt: skip
+
+    rows = [row("a", 0.98, 0.01, 0.004, 0.02), row("b", 0.985, 0.005, -0.001, 0.011), row("generic", 0.99)]
+    table = tables.simulated_sets_table(rows)
+    assert table.columns[3] == "generic"
+    assert table.rows == (
+        ("LCO 1 m, simulated", "truth", "24", "0.9900 [0.9880, 0.9910]", "0.9850 [0.9830, 0.9860]", "b",
+         "+0.0050 [-0.0010, +0.0110]"),
+    )  # fmt: skip
