@@ -215,8 +215,8 @@ def test_the_best_other_detector_is_named_set_by_set():
     def row(detector, score, less="", low="", high=""):
         return {
             "set": "LCO 1 m, simulated", "against": "truth", "frames": 24, "detector": detector,
-            "average_precision": score, "low": score - 0.002, "high": score + 0.001, "first_less_this": less, "difference_low": low,
-            "difference_high": high,
+            "average_precision": score, "low": score - 0.002, "high": score + 0.001,
+            "first_less_this": less, "difference_low": low, "difference_high": high,
         }  # fmt: skip
 
     rows = [row("a", 0.98, 0.01, 0.004, 0.02), row("b", 0.985, 0.005, -0.001, 0.011), row("generic", 0.99)]
