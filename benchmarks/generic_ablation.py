@@ -37,6 +37,7 @@ VARIANTS = {
     "a source weighs as the sky": {"recipe": {"source_weight": 1.0}},
     "sources ignored": {"recipe": {"source_weight": 0.0}},
     "labels exact": {"labels": "truth"},
+    "a level less": {"network": {"depth": 2}},
     "no layer at full resolution": {"network": {"fine": 0}},
     "half the width": {"network": {"width": 8}},
 }

@@ -20,7 +20,8 @@ import numpy as np
 from unseen import RIVALS, detectors_asked_for
 
 from crcore import results
-from crcore.evaluation import evaluate, pool, test_sets
+from crcore.evaluation import TestSet, evaluate, pool
+from crcore.judging import SHOWN
 from crcore.metrics import PixelScores, bootstrap, bootstrap_difference
 from crcore.profiles import load_profile
 from crcore.progress import report
@@ -34,17 +35,21 @@ SEQUENCES = {
     "spectra": {"nres": 4, "longslit": 2},
 }
 SEED = 90210
+LCO = {"sbig6303": "LCO 0.4 m", "sinistro": "LCO 1 m", "spectral": "LCO 2 m"}
+NAMES = LCO | SHOWN | {"acs_wfc": "HST ACS/WFC"}
 
 
 def simulated_sets(folder):
     """The test sets, as the ``laptop`` profile observes them, of 512 x 512 pixels."""
-    profile, paths = load_profile("laptop"), []
+    profile, sets = load_profile("laptop"), []
     for k, (part, cameras) in enumerate(SEQUENCES.items()):
         counts = {camera: (0, 0, n) for camera, n in cameras.items()}
         config = dataclasses.replace(getattr(profile, part), seed=SEED + k, shape=(512, 512), sequences=counts)
         rows = simulate_dataset(folder / part, config, progress=lambda jobs: report(jobs, "simulating"))
-        paths += [folder / part / row["file"] for row in rows]
-    return test_sets(paths, "simulated")
+        for camera in cameras:
+            paths = tuple(folder / part / row["file"] for row in rows if row["instrument"] == camera)
+            sets.append(TestSet(f"{NAMES[camera]}, simulated", "simulated", paths))
+    return sets
 
 
 def main():
@@ -58,10 +63,11 @@ def main():
     begun = time.monotonic()
     rivals = RIVALS | {"deepCR DECam (released)": lambda: ReleasedDeepCR("decam")}
     detectors = detectors_asked_for(parser, args.models, args.rivals, rivals)
+    if len(detectors) < 2:
+        parser.error("name another model, or --rivals: the table says what is better than what")
     sets = simulated_sets(args.output)
     _, scores = evaluate(detectors, sets, progress=lambda jobs: report(jobs, "judging"), cache=args.output / "judged")
-    cameras = [s.name for s in sets if s.name.startswith("LCO ") and "NRES" not in s.name]
-    scores |= pool(scores, cameras, "LCO imagers, simulated")
+    scores |= pool(scores, [f"{name}, simulated" for name in LCO.values()], "LCO, simulated")
     rows, first = [], next(iter(detectors))
     for (detector, name, against), judged in sorted(scores.items(), key=lambda item: (item[0][1:], item[0][0])):
         low, high = bootstrap(judged.frames, {"ap": PixelScores.average_precision}, np.random.default_rng(1))["ap"]

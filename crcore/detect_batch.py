@@ -14,7 +14,7 @@ from crcore.batch import run_jobs
 from crcore.calibration import RAYS_PER_CM2_S, expected_share
 from crcore.detection import Detection, NetworkDetector, detect
 from crcore.errors import InputError
-from crcore.fits_input import extensions_named, science_extensions
+from crcore.fits_input import extensions_named, images_of_the_sky, science_extensions
 from crcore.frame import Frame
 from crcore.mask_files import Products, write_catalog, write_detection
 from crcore.zoo import DEFAULT_MODEL
@@ -39,8 +39,8 @@ class Settings:
     model : str
         Name or folder.
     ext : str
-        Extension by name or number; empty is ``SCI``, or the first image and the other chips of its mosaic; ``all``
-        every image that is no mask or variance (`crcore.fits_input.science_extensions`).
+        Extension by name or number; empty is ``SCI``, or the first image and the other chips of its mosaic; ``all``,
+        where none is named ``SCI``, every image that is no mask or variance (`crcore.fits_input.science_extensions`).
     threshold : float or None
         In place of the model's own.
     gain, read_noise : tuple of float or None
@@ -160,7 +160,8 @@ def detect_file(path, target, settings):
         raise InputError(_KEPT.format(target))
     detector = _detector(settings.model, settings.tile_px, settings.device, settings.threshold, settings.threads)
     found, dead = {}, []
-    for index in _extensions(path, settings.ext):
+    chosen, others = _extensions(path, settings.ext)
+    for index in chosen:
         frame = Frame.read(path, ext=index, gain=settings.gain, read_noise=settings.read_noise)
         why = _unfit(frame)
         if why:  # one dead chip does not hide the others
@@ -174,7 +175,7 @@ def detect_file(path, target, settings):
     if len(dead) == len(found):
         raise InputError(f"{path}: {dead[0]}: nothing to look at")
     notes = [f"not evaluated: {reason}" for reason in dead]
-    if not settings.ext and (others := sorted(set(science_extensions(path, every=True)) - set(found))):
+    if others:
         notes.append(f"not looked at: extension {', '.join(map(str, others))}: -e all takes all images")
     if (settings.catalog or settings.products.repair) and not all(d.frame.calibrated for d in found.values()):
         notes.append("no GAIN: charges and repaired images are in adu, errors are for 1 e-/adu: give --gain")
@@ -219,10 +220,10 @@ def _unfit(frame):
 
 
 def _extensions(path, ext):
-    """Numbers of the extensions that are to be looked at."""
-    if ext in ("", "all"):
-        return science_extensions(path, every=ext == "all")
-    return extensions_named(path, ext)
+    """Numbers of the extensions that are to be looked at, and of images that nobody has asked for or against."""
+    if ext == "":
+        return images_of_the_sky(path)
+    return (science_extensions(path, every=True) if ext == "all" else extensions_named(path, ext)), []
 
 
 @lru_cache(maxsize=2)

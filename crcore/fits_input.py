@@ -23,6 +23,7 @@ __all__ = [
     "fits_stem",
     "frame_parts",
     "image_index",
+    "images_of_the_sky",
     "mask_indices",
     "open_fits",
     "readable",
@@ -137,17 +138,23 @@ def science_extensions(path, *, every=False):
     InputError
         When the file cannot be read or holds no two-dimensional image.
     """
+    chosen, others = images_of_the_sky(path)
+    return sorted(chosen + others) if every else chosen
+
+
+def images_of_the_sky(path):
+    """What `science_extensions` gives, and the other images that are no masks or variances: two lists of int."""
     path = Path(path)
     with readable(path), open_fits(path) as hdus:
         first = image_index(hdus, None, path)
         images = [i for i, hdu in enumerate(hdus) if _is_image(hdu)]
         if hdus[first].name == "SCI":
-            return [i for i in images if hdus[i].name == "SCI"]
-        if every:
-            return [i for i in images if not hdus[i].name.startswith(_COMPANIONS)]
+            return [i for i in images if hdus[i].name == "SCI"], []
+        alone = [i for i in images if not hdus[i].name.startswith(_COMPANIONS)]
+        chosen = [first]
         if "DETSEC" in hdus[first].header:
-            return [i for i in images if "DETSEC" in hdus[i].header and not hdus[i].name.startswith(_COMPANIONS)]
-        return [first]
+            chosen = [i for i in alone if "DETSEC" in hdus[i].header]
+        return chosen, [i for i in alone if i not in chosen]
 
 
 def extensions_named(path, ext):

@@ -1,6 +1,7 @@
 """Notebook 11: cameras that no network has seen, stars that must not be harmed, and a camera of one's own."""
 
 import dataclasses
+import shutil
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -211,7 +212,7 @@ def own_camera(folder, config, rng, *, detector):
     Parameters
     ----------
     folder : path-like
-        Gets a dataset for `crcore.training.train`, and ``test`` with exposures whose natural rays are known.
+        Made anew; gets a dataset for `crcore.training.train`, and ``test`` with exposures whose natural rays are known.
     config : GenericStudyConfig
     rng : numpy.random.Generator
     detector : callable
@@ -222,6 +223,7 @@ def own_camera(folder, config, rng, *, detector):
     camera : crcore.instruments.Camera
     test_set : crcore.evaluation.TestSet
     """
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run, perhaps with other numbers of exposures
     camera = dataclasses.replace(Camera.random(rng), name="mine")
     made = [
         simulate_sequence(

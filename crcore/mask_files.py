@@ -34,8 +34,8 @@ class Products:
         Set the cosmic-ray bit of this observatory (`crcore.dq.CONVENTIONS`) in the image's own ``DQ`` or ``BPM``;
         a ``DQ`` is made where there is none. Empty: leave them.
     repair : str
-        ``CRCLEAN`` and ``CRVAR``, the repaired image and its variance in electrons (`crcore.repair.repair`'s method).
-        Empty: none.
+        ``CRCLEAN`` and ``CRVAR``, the repaired image and its variance, in the frame's unit (`crcore.repair.repair`'s
+        method). Empty: none.
     """
 
     prob: bool = False
@@ -93,7 +93,10 @@ def write_detection(source, target, detections, products=Products(), *, sha=""):
 
 
 def write_catalog(path, detections):
-    """Write the rays of all extensions as one ECSV table, with ``ext`` in front (see ``Detection.objects``)."""
+    """Write the rays of all extensions as one ECSV table, with ``ext`` in front (see ``Detection.objects``).
+
+    Where some extensions have a gain and others have none, a column ``unit`` says in what charges are.
+    """
     tables = []
     for index, detection in sorted(detections.items()):
         table = detection.objects()
@@ -102,6 +105,10 @@ def write_catalog(path, detections):
             table[f"{name}_peak"] += shift
         table.add_column(np.full(len(table), index), name="ext", index=0)
         tables.append(table)
+    if len({detection.frame.unit for detection in detections.values()}) > 1:
+        for table, (_, detection) in zip(tables, sorted(detections.items()), strict=True):
+            table["peak"].unit = table["charge"].unit = None
+            table["unit"] = [detection.frame.unit] * len(table)
     with results.atomic(path) as part:
         vstack(tables).write(part, format="ascii.ecsv", overwrite=True)
 

@@ -149,10 +149,7 @@ def _labelled(source, folder, config, min_exposure_s, options, say):
 def _injected(source, folder, kind, detector, rng, options, say):
     """Put rays into single frames, but for those to be judged on, which are given back."""
     frames = []
-    paths, left_out = find_exposures(source)
-    for path, reason in left_out:
-        say(f"left out: {path}: {reason}")
-    for path in paths:
+    for path in find_exposures(source)[0]:  # what is left out was told when sequences were looked for
         try:
             frame = Frame.read(path, **options)
             if not frame.bad.all():

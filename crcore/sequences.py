@@ -121,7 +121,9 @@ def find_exposures(folder):
     for path in find_fits(folder):
         try:
             with open_fits(path) as hdus:
-                reason = _product(hdus) or next(filter(None, (_calibration(hdu.header) for hdu in hdus)), "")
+                images = [hdu for hdu in hdus if hdu.header.get("NAXIS") == 2]
+                image = next((hdu for hdu in hdus if hdu.name == "SCI"), images[0] if images else hdus[0])
+                reason = _product(hdus) or _calibration(image.header) or _calibration(hdus[0].header)
         except BROKEN_FITS:
             reason = ""
         if reason:

@@ -124,7 +124,7 @@ def fetch_items(items, folder, source, *, workers=PARALLEL, pause_s=PAUSE_S, ret
     Raises
     ------
     InputError
-        When the disk has less room than the files need, or two files have one name.
+        When the disk has less room than the files need, two files have one name, or ``requests`` is missing.
     """
     folder = Path(folder)
     places = {item.path: inside(folder, item.path) for item in items}
@@ -139,6 +139,8 @@ def fetch_items(items, folder, source, *, workers=PARALLEL, pause_s=PAUSE_S, ret
         raise InputError(
             f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free: make room or --limit"
         )
+    for package in ("requests", "urllib3") if wanted else ():  # before any thread needs them
+        need(package, package, "fetch")
     gate, fetched, failed = _Gate(pause_s), [], []
     bar = progress(total=len(wanted), unit="file") if progress and wanted else None
     lock = threading.Lock()
@@ -221,7 +223,9 @@ def _fetch(item, target, gate, retries, backoff_s, timeout_s):
 
 def _stream(item, part, gate, timeout_s):
     """Append to what is there of a file until the server has no more."""
-    requests, urllib3 = (need(package, package, "fetch") for package in ("requests", "urllib3"))
+    import requests
+    import urllib3
+
     have, tag = part.stat().st_size if part.exists() else 0, part.with_suffix(".tag")
     validator = tag.read_text() if tag.exists() else ""
     if (item.size is not None and have > item.size) or not (item.checksum or validator):

@@ -228,6 +228,17 @@ def test_numbers_are_electrons_only_where_a_gain_is_known(night, tmp_path, capsy
     assert Table.read(tmp_path / "good0_cr.ecsv")["charge"].unit == unit
 
 
+def test_a_catalogue_of_several_units_says_which(tmp_path):
+    calibrated = fits.ImageHDU(image(2), fits.Header({"GAIN": 1.5}), name="SCI", ver=2)
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image(1), name="SCI", ver=1), calibrated]).writeto(
+        tmp_path / "in.fits"
+    )
+    assert main(["detect", str(tmp_path / "in.fits"), "-o", str(tmp_path / "out"), "--catalog"]) == 0
+    table = Table.read(tmp_path / "out" / "in_cr.ecsv")
+    assert table["charge"].unit is None
+    assert {(row["ext"], row["unit"]) for row in table} == {(1, "adu"), (2, "electron")}
+
+
 def test_a_dead_chip_does_not_hide_the_others(tmp_path, capsys):
     chips = [fits.ImageHDU(image(), name="SCI", ver=1), fits.ImageHDU(image() * np.nan, name="SCI", ver=2)]
     fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(tmp_path / "in.fits")

@@ -4,7 +4,7 @@ from astropy.io import fits
 from conftest import exposure
 
 from crcore.errors import InputError
-from crcore.sequences import MAX_VISITS, find_sequences, night_of
+from crcore.sequences import MAX_VISITS, find_exposures, find_sequences, night_of
 
 NOON = 58000.5
 
@@ -184,6 +184,24 @@ def test_copies_and_products_are_not_taken_for_exposures(tmp_path):
     assert sorted(told) == ["e2.fits", "e4_cr.fits", "e5_3frms_masks.fits"]
     assert "same exposure as e2-again.fits" in told["e2.fits"]
     assert all("product" in told[name] for name in ("e4_cr.fits", "e5_3frms_masks.fits"))
+
+
+def test_an_exposure_is_judged_by_its_own_header_and_not_by_its_masks(tmp_path):
+    image = np.zeros((8, 8), "f4")
+    mask = fits.ImageHDU(image, fits.Header({"OBSTYPE": "BPM"}), name="BPM")
+    exposure(tmp_path, "sky.fits", 7, 1, data=image, extra=[mask], OBSTYPE="EXPOSE")
+    exposure(tmp_path, "dark.fits", 7, 2, data=image, OBSTYPE="DARK")
+    inside = fits.ImageHDU(image, fits.Header({"IMAGETYP": "flat"}))
+    fits.HDUList([fits.PrimaryHDU(), inside]).writeto(tmp_path / "flat.fits")
+    exposure(tmp_path, "sky_cr.fits", 7, 3, extra=[fits.ImageHDU(image, name="CRMASK")])
+    (tmp_path / "broken.fits").write_text("no image")
+    paths, rejected = find_exposures(tmp_path)
+    assert [p.name for p in paths] == ["broken.fits", "sky.fits"]
+    assert {name: reason.split(",")[0] for name, reason in reasons(rejected).items()} == {
+        "dark.fits": "is a calibration (DARK)",
+        "flat.fits": "is a calibration (FLAT)",
+        "sky_cr.fits": "is a product of detection or labeling",
+    }
 
 
 def test_exposures_without_molecule_are_a_run_in_the_order_of_time(tmp_path):
