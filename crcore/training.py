@@ -218,6 +218,9 @@ def fresh_network(recipe, cr_share):
                 torch.nn.init.zeros_(module.bias)
             elif isinstance(module, torch.nn.Linear):  # what the census says is heard little by little
                 torch.nn.init.zeros_(module.weight)
+        if recipe.network.architecture == "compact":  # without normalisation, levels below begin silent
+            for layer in network.widen:
+                torch.nn.init.zeros_(layer.weight)
         torch.nn.init.xavier_normal_(network.leave.weight, gain=0.1)
         if recipe.network.fine:  # begin with the first answer, and learn what to add
             torch.nn.init.constant_(network.leave.weight[:, :1], 1.0)

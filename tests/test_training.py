@@ -169,6 +169,19 @@ def test_prior_bias_starts_at_the_share_of_rays(tiny_dataset, tmp_path):
     assert network.leave.bias.item() == pytest.approx(0, abs=1e-6)
 
 
+def test_levels_of_a_compact_network_begin_silent_and_learn_to_speak(tiny_recipe):
+    recipe = dataclasses.replace(tiny_recipe, network=NetworkConfig("compact", width=4, depth=2, fine=4), stamp_px=32)
+    network = training.fresh_network(recipe, 0.01)
+    image = torch.randn(1, 1, 32, 32)
+    before = network(image)
+    before.square().sum().backward()
+    assert network.widen[-1].weight.grad.abs().max() > 0
+    with torch.no_grad():
+        for parameter in network.down.parameters():
+            parameter.normal_()
+    assert network(image).equal(before)
+
+
 def test_cosine_schedule_falls_from_the_rate_to_a_hundredth(tiny_dataset, tiny_recipe, tmp_path):
     recipe = dataclasses.replace(tiny_recipe, schedule="cosine", epochs=5)
     _, log = run(recipe, tiny_dataset, tmp_path)
