@@ -137,7 +137,7 @@ class Frame:
         return cls(**frame_parts(hdus, ext=ext, gain=gain, read_noise=read_noise))
 
     def to_ccddata(self):
-        """The frame as `astropy.nddata.CCDData` in electrons, mask True where bad."""
+        """The frame as `astropy.nddata.CCDData` in its `unit`, mask True where bad."""
         sigma = np.sqrt(np.abs(self.data) + (self.read_noise or 0.0) ** 2)
         wcs = None
         if "CTYPE1" in self.header:
@@ -146,7 +146,7 @@ class Frame:
                 with contextlib.suppress(WcsError, ValueError, TypeError, KeyError):
                     wcs = WCS(self.header, naxis=2)
         return CCDData(
-            self.data, unit="electron", mask=self.bad, header=self.header, uncertainty=StdDevUncertainty(sigma), wcs=wcs
+            self.data, unit=self.unit, mask=self.bad, header=self.header, uncertainty=StdDevUncertainty(sigma), wcs=wcs
         )
 
     @classmethod

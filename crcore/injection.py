@@ -115,17 +115,19 @@ def inject_dataset(frames, folder, rng, *, detector, times=4, valid=0.25, **opti
     if len(frames) < 2:
         raise InputError(f"{len(frames)} exposures: two are needed, one of them for validation")
     folder, n_valid = Path(folder), max(1, round(valid * len(frames)))
-    planned = {}
+    planned = []  # for each exposure, the files that it becomes
     for number in range(len(frames)):
-        split = "valid" if number < n_valid else "train"
-        for time in range(times if split == "train" else 1):
-            planned[folder / split / "masked_fits" / f"injected-{number:03d}-{time}_1frms_masks.fits"] = number
-    others = set(folder.glob("*/masked_fits/injected-*")) - set(planned)
+        split, n_times = ("valid", 1) if number < n_valid else ("train", times)
+        names = [f"injected-{number:03d}-{time}_1frms_masks.fits" for time in range(n_times)]
+        planned.append([folder / split / "masked_fits" / name for name in names])
+    written = [path for paths in planned for path in paths]
+    others = set(folder.glob("*/masked_fits/injected-*")) - set(written)
     if others:
         raise InputError(
             f"{folder}: holds {len(others)} files of an earlier injection: choose another folder or move them away"
         )
-    for path, number in planned.items():
-        frame = frames[number] if isinstance(frames[number], Frame) else Frame.read(frames[number])
-        write_sequence(path, inject(frame, rng, detector=detector, **options))
-    return list(planned)
+    for paths, frame in zip(planned, frames, strict=True):
+        frame = frame if isinstance(frame, Frame) else Frame.read(frame)
+        for path in paths:
+            write_sequence(path, inject(frame, rng, detector=detector, **options))
+    return written

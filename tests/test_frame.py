@@ -177,6 +177,12 @@ def test_ccddata_has_the_frame_in_electrons_with_its_noise():
     np.testing.assert_allclose(ccd.uncertainty.array[[0, 1, 1], [0, 0, 1]], [np.sqrt(32), 5.0, 4.0])
 
 
+@pytest.mark.parametrize(("cards", "unit"), [({}, "adu"), ({"GAIN": 2.0}, "electron")])
+def test_ccddata_is_in_electrons_only_where_a_gain_is_known(tmp_path, cards, unit):
+    fits.PrimaryHDU(np.ones((8, 9), np.float32), fits.Header(cards)).writeto(tmp_path / "a.fits")
+    assert Frame.read(tmp_path / "a.fits").to_ccddata().unit == unit
+
+
 def test_ccddata_round_trip_is_the_same_frame(tmp_path):
     data = IMAGE.astype("f4")
     data[0, 1] = np.nan
