@@ -139,7 +139,7 @@ def test_the_threshold_changes_counts_and_pixels(page):
     before, shown = counts(page), picture(page, "crcore-mask")
     ActionChains(page).click_and_hold(slider).move_by_offset(-90, 0).release().perform()
     assert until(lambda: counts(page)[1] > before[1]), "more pixels at a lower threshold"
-    assert picture(page, "crcore-mask") != shown
+    assert until(lambda: picture(page, "crcore-mask") != shown)
     low = field(page, "Probability").get_attribute("value")
     slider.send_keys(Keys.ARROW_RIGHT)  # the keyboard does it too
     assert until(lambda: float(field(page, "Probability").get_attribute("value")) > float(low))
@@ -151,7 +151,7 @@ def test_a_thumbnail_moves_both_views(page):
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", strip)
     ActionChains(page).move_to_element_with_offset(strip, 100 - strip.size["width"] // 2, 0).click().perform()
     assert until(lambda: picture(page, "crcore-image") != before[0])
-    assert picture(page, "crcore-mask") != before[1]
+    assert until(lambda: picture(page, "crcore-mask") != before[1]), "the mask follows"
     wait_for(page, "probability", selector=".crcore-readout")
 
 
