@@ -2,6 +2,7 @@
 
 import numpy as np
 import sep
+from scipy import ndimage
 
 from crcore.errors import InputError
 
@@ -24,12 +25,23 @@ def sky_and_noise(data, *, bad=None, mesh_px=64):
         Pixels to leave out.
     mesh_px : int, optional
         Side of a mesh cell, made smaller for small images and along short sides.
+
+    Notes
+    -----
+    SEP leads a bicubic spline through the cells' middles. Past a steep edge, such as the end of a slit, that of the
+    noise falls below what any cell has, even below zero; it is held at the least of the nine cells around.
     """
     image = np.ascontiguousarray(data, dtype=np.float32)
     rows, columns = (mesh_px if n >= 2 * mesh_px else max(n // 2, min(n, 8)) for n in image.shape)
     background = sep.Background(image, mask=bad, bw=columns, bh=rows, fw=3, fh=3)
     noise = background.rms(dtype=np.float32)
-    np.maximum(noise, max(1e-3 * background.globalrms, 1e-3), out=noise)
+    height, width = image.shape
+    least = ndimage.minimum_filter(noise[rows // 2 :: rows, columns // 2 :: columns], 3, mode="nearest")
+    np.maximum(least, max(1e-3 * background.globalrms, 1e-3), out=least)
+    cell = np.minimum(np.arange(width) // columns, least.shape[1] - 1)  # a rest of a cell goes with its neighbour
+    for top in range(0, height, rows):
+        band = noise[top : top + rows]
+        np.maximum(band, least[min(top // rows, len(least) - 1), cell], out=band)
     return background.back(dtype=np.float32), noise
 
 

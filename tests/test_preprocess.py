@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crcore import InputError
-from crcore.preprocess import CENSUS_EDGES_PX, PREPARATIONS, peak_census, prepare
+from crcore.preprocess import CENSUS_EDGES_PX, PREPARATIONS, peak_census, prepare, sky_and_noise
 
 
 @pytest.fixture(scope="module")
@@ -12,6 +12,16 @@ def sky():
 
 def test_input_in_units_of_the_noise_does_not_depend_on_gain_or_sky(sky):
     np.testing.assert_allclose(prepare(sky * 3 + 1000, "noise"), prepare(sky, "noise"), atol=1e-2)
+
+
+def test_the_noise_stays_what_cells_have_beyond_a_steep_edge():
+    rng = np.random.default_rng(3)
+    for shape in ((512, 512), (500, 523)):  # whole cells, and a rest of one
+        image = rng.normal(0, 4, shape).astype(np.float32)
+        image[:, 120:448] = rng.normal(300, 18, (shape[0], 328))  # a slit, dark at its ends
+        _, noise = sky_and_noise(image)
+        assert noise.min() > 3
+        assert 16 < np.median(noise[:, 150:420]) < 20
 
 
 def test_an_unknown_preparation_is_explained(sky):
