@@ -49,32 +49,41 @@ def harm_curves(rows, *, title=""):
 
 
 def harm_at_recall(rows, own, *, title=""):
-    """Stars flagged per 1,000 against the share of ray pixels that are found: detectors at equal completeness.
+    """Stars flagged per 1,000 against the share of ray pixels that are found, a panel for each width of the stars.
 
     Parameters
     ----------
     rows : list of dict
-        ``detector`` and the columns of `crcore.harm.harm_at_recall`.
+        ``detector``, ``fwhm_px`` and the columns of `crcore.harm.harm_at_recall`.
     own : dict
-        Recall and stars per 1,000 of each detector at its own threshold, by name; drawn as a large mark.
+        Recall and stars per 1,000 of a detector at its own threshold, by its name and a width; drawn as a large mark.
     title : str, optional
     """
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.subplots()
-    for k, name in enumerate(dict.fromkeys(row["detector"] for row in rows)):
-        color, style = COLOUR_CYCLE[k % len(COLOUR_CYCLE)]
-        mine = [r for r in rows if r["detector"] == name]
-        harm = [1000 * r["harmed"] / max(r["stars"], 1) for r in mine]
-        axes.plot([r["recall"] for r in mine], harm, color=color, ls=style, label=name)
-        if name in own:
-            axes.plot(*own[name], color=color, marker=MARKERS[k % len(MARKERS)], ms=8, mec="black")
-    axes.set_yscale("symlog", linthresh=1)
-    axes.set_ylim(-0.1, 1000)
-    axes.set_xlabel("share of ray pixels found")
-    axes.set_ylabel("stars harmed per 1,000")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
-    axes.set_title(title, fontsize=10)
+    widths = list(dict.fromkeys(row["fwhm_px"] for row in rows))
+    names = list(dict.fromkeys(row["detector"] for row in rows))
+    columns = min(len(widths), 3)
+    lines = -(-len(widths) // columns)
+    figure = Figure(figsize=(3.2 * columns + 0.6, 2.6 * lines + 1.0), layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[len(widths) :]:
+        axes.set_axis_off()
+    for axes, width in zip(panels.flat, widths, strict=False):
+        for k, name in enumerate(names):
+            (color, style), marker = COLOUR_CYCLE[k % len(COLOUR_CYCLE)], MARKERS[k % len(MARKERS)]
+            mine = [r for r in rows if r["detector"] == name and r["fwhm_px"] == width]
+            harm = [1000 * r["harmed"] / max(r["stars"], 1) for r in mine]
+            axes.plot([r["recall"] for r in mine], harm, color=color, ls=style, label=name)
+            if (name, width) in own:
+                axes.plot(*own[name, width], color=color, marker=marker, ms=7, mec="black")
+        axes.set_title(f"FWHM {width:g} px", fontsize=9)
+        axes.grid(alpha=0.3)
+    panels[0, 0].set_yscale("symlog", linthresh=1)
+    panels[0, 0].set_ylim(-0.1, 1000)
+    figure.supxlabel("share of ray pixels found", fontsize=9)
+    figure.supylabel("stars harmed per 1,000", fontsize=9)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

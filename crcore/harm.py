@@ -202,7 +202,7 @@ def harm_by_width(detectors, widths_px, rng, *, fields=4, kind="moffat", keep=No
     kind : str, optional
         Point-spread function.
     keep : dict, optional
-        Gets, for each detector, the highest probability in the core of each star that is not saturated.
+        Gets, for each detector's name and width, the highest probability in the core of each star that is not saturated.
 
     Returns
     -------
@@ -221,7 +221,7 @@ def harm_by_width(detectors, widths_px, rng, *, fields=4, kind="moffat", keep=No
                 harmed = core_flagged(found.mask, stars)
                 if keep is not None:
                     prob = np.where(found.not_evaluated, 0, found.prob)
-                    keep[name] = np.concatenate([keep.get(name, []), core_peak(prob, stars)[~full]])
+                    keep[name, width] = np.concatenate([keep.get((name, width), []), core_peak(prob, stars)[~full]])
                 for low, high, label in (*limits, (0, np.inf, "saturated")):
                     chosen = full if label == "saturated" else ~full & (stars.snr >= low) & (stars.snr < high)
                     row = counts.setdefault((name, width, label), [0, 0])

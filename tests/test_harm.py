@@ -88,8 +88,10 @@ def test_harm_at_equal_completeness_takes_the_threshold_that_finds_so_much():
     np.testing.assert_allclose([row["threshold"] for row in rows], [0.9, 0.8, 0.4, 0.2], rtol=1e-3)
     pixels.add(np.array([0.0]), np.array([True]))  # one that is never found
     assert len(harm_at_recall(pixels, peaks, [0.5, 1.0])) == 1
-    named = [{"detector": "one", **row} for row in rows]
-    assert len(figures_generic.harm_at_recall(named, {"one": (0.5, 250.0)}).axes[0].lines) == 2
+    named = [{"detector": "one", "fwhm_px": width, **row} for width in (1.5, 3.0) for row in rows]
+    figure = figures_generic.harm_at_recall(named, {("one", 3.0): (0.5, 250.0)})
+    assert [len(axes.lines) for axes in figure.axes] == [1, 2]
+    assert [axes.get_title() for axes in figure.axes] == ["FWHM 1.5 px", "FWHM 3 px"]
 
 
 def test_the_highest_probability_in_a_core_is_kept_for_stars_that_are_not_saturated():
@@ -99,6 +101,8 @@ def test_the_highest_probability_in_a_core_is_kept_for_stars_that_are_not_satura
         prob = np.full(frame.shape, 0.5, np.float32)
         return Detection(prob, frame.saturated, 0.7, "half", frame=frame)
 
-    rows = harm_by_width({"half": half}, [3.0], np.random.default_rng(1), fields=1, keep=kept)
-    assert len(kept["half"]) == sum(row["stars"] for row in rows if row["snr"] != "saturated")
-    assert (kept["half"] == 0.5).all()
+    rows = harm_by_width({"half": half}, [2.0, 3.0], np.random.default_rng(1), fields=1, keep=kept)
+    for width in (2.0, 3.0):
+        stars = sum(row["stars"] for row in rows if row["snr"] != "saturated" and row["fwhm_px"] == width)
+        assert len(kept["half", width]) == stars
+        assert (kept["half", width] == 0.5).all()
