@@ -202,7 +202,7 @@ def harm_by_width(detectors, widths_px, rng, *, fields=4, kind="moffat", keep=No
     kind : str, optional
         Point-spread function.
     keep : dict, optional
-        Gets, for each detector's name and width, the highest probability in the core of each star that is not saturated.
+        Gets, for each detector's name and width, the highest probability in the core of each star but saturated ones.
 
     Returns
     -------

@@ -7,6 +7,7 @@ from crcore.config import from_mapping, read_yaml
 from crcore.errors import InputError
 from crcore.losses import LOSSES
 from crcore.networks import NetworkConfig
+from crcore.optimizers import OPTIMIZERS
 
 __all__ = ["SCHEDULES", "Recipe", "read_recipe"]
 
@@ -41,8 +42,11 @@ class Recipe:
         Side and number of the stamps of a mini-batch (paper: 1024, 10).
     epochs, samples_per_epoch : int
         Length of training. 0 samples are the paper's N/16 for N sequences.
+    optimizer : {"adam", "muon"}
+        Adam for all parameters, as in the paper; or Muon for the kernels of convolutions and Adam for the rest
+        (`crcore.optimizers.MuonAndAdam`).
     lr : float
-        Adam's learning rate (paper: 0.001, 0.0001 for spectra).
+        Learning rate (paper: 0.001, 0.0001 for spectra).
     head_lr_factor : float
         The last convolution learns this many times faster. In short runs its bias, driven
         down while almost nothing is a ray, would else not come back up in time.
@@ -92,6 +96,7 @@ class Recipe:
     batch: int = 8
     epochs: int = 100
     samples_per_epoch: int = 0
+    optimizer: str = "adam"
     lr: float = 1e-3
     head_lr_factor: float = 1.0
     schedule: str = "plateau"
@@ -108,7 +113,12 @@ class Recipe:
     seed: int = 1
 
     def __post_init__(self):
-        for name, known in (("loss", tuple(LOSSES)), ("schedule", SCHEDULES), ("keep", ("best", "last"))):
+        for name, known in (
+            ("loss", tuple(LOSSES)),
+            ("schedule", SCHEDULES),
+            ("keep", ("best", "last")),
+            ("optimizer", OPTIMIZERS),
+        ):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
         if self.source_weight and not (self.use_ignore and self.loss == "bce" and self.source_weight > 0):

@@ -1,6 +1,6 @@
 """One training loop, visible from top to bottom, that resumes where it was killed.
 
-Adam, learning rate divided by ten where validation stands still, α of the
+Adam (or Muon), learning rate divided by ten where validation stands still, α of the
 median-weighted loss from 0 to 1, and for batch normalisation the two phases of deepCR:
 statistics are learnt first and frozen then (section 3.3, appendix C). Lightning Fabric
 spreads it over devices and leaves the loop in sight.
@@ -22,10 +22,14 @@ from crcore.errors import InputError
 from crcore.losses import LOSSES
 from crcore.memory import keep_memory
 from crcore.networks import build, grow, mean_of_views
+from crcore.optimizers import make_optimizer
 from crcore.sampling import StampSource, ahead, epoch_indices
 
 #: the modules that decide what training gives: a checkpoint made by other code is not resumed
-_CODE = ("dataset", "labeling", "losses", "networks", "preprocess", "recipe", "sampling", "sources", "training")
+_CODE = (
+    "dataset", "labeling", "losses", "networks", "optimizers", "preprocess", "recipe", "sampling", "sources",
+    "training",
+)  # fmt: skip
 
 #: share of the labels in what a network that has a teacher is trained towards
 _LABELS = 0.3
@@ -79,8 +83,8 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
         valid = StampSource(valid_paths, recipe.network.multiple, recipe.input, **weights)
     samples = recipe.samples_per_epoch or max(len(source) // 16, 1)
     fabric = _fabric(recipe, samples, devices)
-    network = fresh_network(recipe, source.cr_share)
-    optimizer = _optimizer(network, recipe)
+    network = fresh_network(recipe, source.cr_share).to(fabric.device)  # before Muon looks at its kernels as matrices
+    optimizer = make_optimizer(network, recipe)
     schedule = _schedule(optimizer, recipe)
     state = {"epoch": 0, "log": [], "best": -np.inf, "best_weights": None, "seconds": 0.0}
     teachers = _teachers(recipe)
@@ -88,7 +92,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     saved = _load(folder / "checkpoint.pt", key, resume)
     model, optimizer = fabric.setup(network, optimizer)
     teachers = [teacher.to(fabric.device) for teacher in teachers]
-    if saved is not None:  # after the weights have moved to their device, or Adam's moments would stay behind
+    if saved is not None:
         network.load_state_dict(saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
@@ -255,12 +259,6 @@ def _teachers(recipe):
     return [model.network for model in models]
 
 
-def _optimizer(network, recipe):
-    head = list(network.leave.parameters())
-    body = [p for name, p in network.named_parameters() if not name.startswith("leave.")]
-    return torch.optim.Adam([{"params": body}, {"params": head, "lr": recipe.lr * recipe.head_lr_factor}], lr=recipe.lr)
-
-
 def _schedule(optimizer, recipe):
     if recipe.schedule == "cosine":
         return torch.optim.lr_scheduler.LambdaLR(
@@ -347,7 +345,7 @@ def _key(recipe, paths, network, teachers):
         data.update(Path(path).read_bytes())
     for given in [network] * bool(recipe.init) + teachers:
         for tensor in given.state_dict().values():
-            data.update(tensor.numpy().tobytes())
+            data.update(tensor.cpu().numpy().tobytes())
     settings = dataclasses.asdict(recipe)
     network = settings.pop("network")
     return {
