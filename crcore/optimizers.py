@@ -6,6 +6,10 @@ __all__ = ["OPTIMIZERS", "MuonAndAdam", "make_optimizer"]
 
 OPTIMIZERS = ("adam", "muon")
 
+#: share of a kernel that a step takes away, in units of the learning rate: Muon's steps are as long at the end as in the
+#: beginning, and without it kernels grow until a network without normalisation layers forgets what it knew
+_DECAY = 0.1
+
 
 def make_optimizer(network, recipe):
     """Make the optimizer of a `crcore.recipe.Recipe`; the last convolution learns ``head_lr_factor`` times faster."""
@@ -43,7 +47,7 @@ class MuonAndAdam(torch.optim.Optimizer):
         self._kernels = kernels
         # views, so that a step on the matrix is one on the kernel
         matrices = [torch.nn.Parameter(_flat(kernel).view(len(kernel), -1), requires_grad=False) for kernel in kernels]
-        self._muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        self._muon = torch.optim.Muon(matrices, lr=lr, weight_decay=_DECAY, adjust_lr_fn="match_rms_adamw")
         self._adam = torch.optim.Adam(others, lr=lr)
         super().__init__(kernels, {})
         self.param_groups = self._muon.param_groups + self._adam.param_groups  # the same ones: schedules set their lr
