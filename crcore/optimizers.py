@@ -6,8 +6,8 @@ __all__ = ["OPTIMIZERS", "MuonAndAdam", "make_optimizer"]
 
 OPTIMIZERS = ("adam", "muon")
 
-#: share of a kernel that a step takes away, in units of the learning rate: Muon's steps are as long at the end as in the
-#: beginning, and without it kernels grow until a network without normalisation layers forgets what it knew
+#: share of a kernel that a step takes away, in units of the learning rate: Muon's steps are no shorter where gradients
+#: are small, and without it kernels grow until a network without normalisation layers forgets what it knew
 _DECAY = 0.1
 
 
