@@ -8,7 +8,7 @@ OPTIMIZERS = ("adam", "muon")
 
 #: share of a kernel that a step takes away, in units of the learning rate: Muon's steps are no shorter where gradients
 #: are small, and without it kernels grow until a network without normalisation layers forgets what it knew
-_DECAY = 0.1
+_DECAY = 1.0
 
 
 def make_optimizer(network, recipe):

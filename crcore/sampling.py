@@ -84,12 +84,12 @@ class StampSource:
         if not paths:
             raise InputError("no labelled sequences to draw stamps from: simulate or label some first")
         self.stamp_px, self.use_ignore, self.source_weight = stamp_px, use_ignore, source_weight
-        self._boxes = []
+        self._boxes, self._places = [], []
         # Each map holds a file open, and systems allow some hundreds: those used last stay.
-        self._arrays = lru_cache(maxsize=40)(lambda index: open_cached(paths[index], how))
+        self._arrays = lru_cache(maxsize=40)(lambda index: _reopened(self._places[index]))
         rays = pixels = 0
-        for index, path in enumerate(paths):
-            arrays = self._arrays(index)
+        for path in paths:
+            arrays = open_cached(path, how)
             rows, columns = box = _labelled_box(arrays["ignore"][0])
             height, width = rows.stop - rows.start, columns.stop - columns.start
             if min(height, width) < stamp_px:
@@ -100,6 +100,7 @@ class StampSource:
             rays += int(arrays["cr"].sum())
             pixels += len(arrays["cr"]) * height * width
             self._boxes.append(box)
+            self._places.append({name: _place(array) for name, array in arrays.items()})
         if rays == 0:
             raise InputError(f"no cosmic ray is labelled in {len(paths)} sequences: nothing can be learnt from them")
         self.cr_share = rays / pixels
@@ -149,6 +150,17 @@ class StampSource:
         weight = (ignore == 0).astype(np.float32)
         weight[ignore == SOURCE] = self.source_weight
         return weight
+
+
+def _place(array):
+    """Where a mapped array is, so that it opens again without a look at what made it; others as they are."""
+    if not isinstance(array, np.memmap):
+        return array
+    return {"filename": array.filename, "dtype": array.dtype, "offset": array.offset, "shape": array.shape}
+
+
+def _reopened(places):
+    return {name: np.memmap(mode="r", **place) if isinstance(place, dict) else place for name, place in places.items()}
 
 
 def _window(arrays, exposure, window):

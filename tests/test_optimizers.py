@@ -25,7 +25,7 @@ def test_a_kernel_is_stepped_as_the_matrix_that_it_is(layout):
     bias = torch.nn.Parameter(torch.zeros(6))
     matrix = torch.nn.Parameter(start.clone().flatten(1))
     mine = MuonAndAdam([kernel], [bias], lr=0.1)
-    its = torch.optim.Muon([matrix], lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    its = torch.optim.Muon([matrix], lr=0.1, weight_decay=1.0, adjust_lr_fn="match_rms_adamw")
     for factor in (1.0, -0.3):
         kernel.grad, matrix.grad, bias.grad = factor * gradient, factor * gradient.flatten(1), torch.ones(6)
         mine.step()
