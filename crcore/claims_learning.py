@@ -193,9 +193,11 @@ def _settings(_evidence):
     spectra = read_recipe(CONFIG / "recipes" / "NRES.yaml")
     found = (base.lr, base.network.groups, base.alpha_epochs, base.batch, base.stamp_px, small.batch, small.stamp_px)
     same = found == (1e-3, 8, 100, 10, 1024, 160, 256) and base.schedule == "plateau" and not base.samples_per_epoch
+    same &= base.optimizer == "adam"
     return Finding(
-        f"Adam; lr {base.lr:g} (NRES {spectra.lr:g}), {base.schedule}; {base.network.groups} groups; α in "
-        f"{base.alpha_epochs} epochs; {base.batch} x {base.stamp_px}² or {small.batch} x {small.stamp_px}²; N/16",
+        f"{base.optimizer.capitalize()}; lr {base.lr:g} (NRES {spectra.lr:g}), {base.schedule}; "
+        f"{base.network.groups} groups; α in {base.alpha_epochs} epochs; "
+        f"{base.batch} x {base.stamp_px}² or {small.batch} x {small.stamp_px}²; N/16",
         "paper profile",
         "reproduced" if same and spectra.lr == 1e-4 else "differs in data",
         "Settings of config/paper.yaml and recipes/NRES.yaml, as read; the profile has not been run in full, and the "
