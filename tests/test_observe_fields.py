@@ -132,6 +132,14 @@ def test_images_have_a_celestial_wcs_and_spectra_have_none(any_camera):
         assert frame.header["OPTICS"] in (camera.optics if imaging else ("",))
 
 
+@pytest.mark.parametrize(("optics", "expected"), [("donut", observe.DONUT_LEAST_PX), ("moffat", 1.6)])
+def test_stars_out_of_focus_are_no_narrower_than_seeing_makes_them(optics, expected):
+    sharp = replace(SINISTRO, fwhm_px=(1.6, 1.6), optics=(optics,), fields=("sparse",))
+    made = simulated(4, sharp, n_frames=1)
+    width = made.frames[0].header["L1FWHM"] / made.frames[0].header["PIXSCALE"]
+    assert width == pytest.approx(expected, rel=0.3)
+
+
 def test_rays_in_orbit_are_as_many_as_hubble_counts():
     hst = CAMERAS["acs_wfc"]
     made = simulated(8, hst, exposure_s=1000.0, rate_factor=15.0, n_frames=3)

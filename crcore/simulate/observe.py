@@ -22,6 +22,8 @@ TRUTH_RAY, TRUTH_FAINT = 1, 2
 _AREA = {"0.4 m": 0.16, "2 m": 4.0, "2.4 m": 5.8, "8 m": 64.0}
 #: shares of exposures that a satellite crosses, and of fields with an asteroid
 STREAK_SHARE, ASTEROID_SHARE = 0.02, 0.1
+#: width of the narrowest stars out of focus: a ring of a few pixels without wings is a spot that a ray may leave as well
+DONUT_LEAST_PX = 5.0
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,8 @@ class _Imaging:
             "angle_deg": rng.uniform(0, 180),
             "strength": rng.uniform(0.3, 1.5),
         }
+        if self.optics["kind"] == "donut":  # whose seeing, 0.3 of its width, is no sharper than others'
+            self.fwhm_px = max(self.fwhm_px, DONUT_LEAST_PX)
         self.ellipticity = rng.normal(0, 0.03, 2)
         self.wander = 0.01 if space else 0.05  # of the width, from exposure to exposure
         asteroid = crossings and rng.random() < ASTEROID_SHARE
