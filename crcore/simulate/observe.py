@@ -22,7 +22,7 @@ TRUTH_RAY, TRUTH_FAINT = 1, 2
 _AREA = {"0.4 m": 0.16, "2 m": 4.0, "2.4 m": 5.8, "8 m": 64.0}
 #: shares of exposures that a satellite crosses, and of fields with an asteroid
 STREAK_SHARE, ASTEROID_SHARE = 0.02, 0.1
-#: width of the narrowest stars out of focus: a ring of a few pixels without wings is a spot that a ray may leave as well
+#: width of the narrowest stars out of focus: a ring of a few pixels, without wings, is a spot as rays leave them
 DONUT_LEAST_PX = 5.0
 
 
