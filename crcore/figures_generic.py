@@ -79,8 +79,10 @@ def harm_at_recall(rows, own, *, title=""):
         axes.grid(alpha=0.3)
     panels[0, 0].set_yscale("symlog", linthresh=1)
     panels[0, 0].set_ylim(-0.1, 1000)
-    figure.supxlabel("share of ray pixels found", fontsize=9)
-    figure.supylabel("stars harmed per 1,000", fontsize=9)
+    for axes in panels[-1]:
+        axes.set_xlabel("share of ray pixels found")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("stars harmed per 1,000")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=10)
