@@ -13,17 +13,16 @@ _DECAY = 1.0
 
 def make_optimizer(network, recipe):
     """Make the optimizer of a `crcore.recipe.Recipe`; the last convolution learns ``head_lr_factor`` times faster."""
-    head = list(network.leave.parameters())
-    body = [p for name, p in network.named_parameters() if not name.startswith("leave.")]
-    fast = recipe.lr * recipe.head_lr_factor
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam([{"params": body}, {"params": head, "lr": fast}], lr=recipe.lr)
-    # what makes the answer from features is no map between features, and is left to Adam
-    answers = {id(p) for name, p in network.named_parameters() if name.startswith(("leave.", "coarse."))}
-    kernels = [p for p in body if p.ndim == 4 and id(p) not in answers]
-    chosen = {id(p) for p in kernels}
-    others = [p for p in body if id(p) not in chosen]
-    return MuonAndAdam(kernels, [{"params": others}, {"params": head, "lr": fast}], lr=recipe.lr)
+    named = list(network.named_parameters())
+    head = {"params": [p for name, p in named if name.startswith("leave.")], "lr": recipe.lr * recipe.head_lr_factor}
+    maps = set()
+    if recipe.optimizer == "muon":
+        # what makes the answer from features is no map between features, and is left to Adam
+        maps = {name for name, p in named if p.ndim == 4 and not name.startswith(("leave.", "coarse."))}
+    others = {"params": [p for name, p in named if name not in maps and not name.startswith("leave.")]}
+    if not maps:
+        return torch.optim.Adam([others, head], lr=recipe.lr)
+    return MuonAndAdam([p for name, p in named if name in maps], [others, head], lr=recipe.lr)
 
 
 class MuonAndAdam(torch.optim.Optimizer):
@@ -61,7 +60,8 @@ class MuonAndAdam(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         """Take a step."""
-        loss = None if closure is None else closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for matrix, kernel in zip(self._muon.param_groups[0]["params"], self._kernels, strict=True):
             matrix.grad = None if kernel.grad is None else _flat(kernel, kernel.grad).flatten(1)
         self._muon.step()

@@ -39,6 +39,20 @@ def test_a_kernel_is_stepped_as_the_matrix_that_it_is(layout):
     assert bias.grad is None
 
 
+def test_what_computes_the_loss_has_gradients():
+    kernel, bias = torch.nn.Parameter(torch.ones(2, 2, 3, 3)), torch.nn.Parameter(torch.ones(2))
+    optimizer = MuonAndAdam([kernel], [bias], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = kernel.square().sum() + bias.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 38.0
+    assert closure().item() < 38.0
+
+
 def test_each_parameter_belongs_to_one_of_both():
     network = fresh_network(RECIPE, 0.01)
     optimizer = make_optimizer(network, RECIPE)
