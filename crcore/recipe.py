@@ -71,6 +71,9 @@ class Recipe:
         With ``use_ignore``: what pixels on sources count in the loss, 0 by default. For data whose labels are the
         truth, and know rays on sources: 1 counts them as all others, more punishes harm to stars, and less counts all
         that is on sources less, rays too.
+    hot_weight : float
+        With ``source_weight``: what single hot pixels count, as no rays, in the loss. One exposure does not tell them
+        from a ray of one pixel; with 0, the default, a network is never told that there are any.
     teacher : str
         With ``source_weight``: train towards the labels (0.3) and what this model, a folder or a released model's
         name, says of the same stamp (0.7; knowledge distillation, arXiv:1503.02531). It may be larger than the network.
@@ -107,6 +110,7 @@ class Recipe:
     freeze_epoch: int = 0
     use_ignore: bool = False
     source_weight: float = 0.0
+    hot_weight: float = 0.0
     teacher: str = ""
     views: int = 1
     bf16: bool = True
@@ -123,6 +127,8 @@ class Recipe:
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
         if self.source_weight and not (self.use_ignore and self.loss == "bce" and self.source_weight > 0):
             raise InputError(f"source_weight = {self.source_weight}: a positive number, with loss bce and use_ignore")
+        if self.hot_weight and not (self.source_weight and self.hot_weight > 0):
+            raise InputError(f"hot_weight = {self.hot_weight}: a positive number, with source_weight")
         if self.teacher and not any(name.strip() for name in self.teacher.split(",")):
             raise InputError(f"teacher = {self.teacher!r}: a model, or several parted by commas")
         if self.teacher and not self.source_weight:

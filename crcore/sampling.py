@@ -8,7 +8,7 @@ import numpy as np
 
 from crcore.dataset import open_cached
 from crcore.errors import InputError
-from crcore.labeling import BORDER, NO_DATA, SOURCE, UNDECIDED
+from crcore.labeling import BORDER, HOT_PIXEL, NO_DATA, SOURCE, UNDECIDED
 
 __all__ = ["StampSource", "Stamps", "ahead", "epoch_indices"]
 
@@ -68,6 +68,8 @@ class StampSource:
         for simulated rays that the labels have lost to sources.
     source_weight : float, optional
         With ``use_ignore``, the weight of pixels that are ignored only for lying on a source.
+    hot_weight : float, optional
+        With ``use_ignore``, the weight of pixels that are ignored only for being single hot ones.
 
     Raises
     ------
@@ -80,10 +82,11 @@ class StampSource:
         Share of the labelled pixels that are rays: the prior probability of one.
     """
 
-    def __init__(self, paths, stamp_px, how, *, use_ignore=False, source_weight=0.0):
+    def __init__(self, paths, stamp_px, how, *, use_ignore=False, source_weight=0.0, hot_weight=0.0):
         if not paths:
             raise InputError("no labelled sequences to draw stamps from: simulate or label some first")
         self.stamp_px, self.use_ignore, self.source_weight = stamp_px, use_ignore, source_weight
+        self.hot_weight = hot_weight
         self._boxes, self._places = [], []
         # Each map holds a file open, and systems allow some hundreds: those used last stay.
         self._arrays = lru_cache(maxsize=40)(lambda index: _reopened(self._places[index]))
@@ -149,6 +152,7 @@ class StampSource:
             return (ignore & UNDECIDED) == 0
         weight = (ignore == 0).astype(np.float32)
         weight[ignore == SOURCE] = self.source_weight
+        weight[ignore == HOT_PIXEL] = self.hot_weight
         return weight
 
 

@@ -76,7 +76,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     """
     folder = Path(folder)
     keep_memory()
-    weights = {"use_ignore": recipe.use_ignore, "source_weight": recipe.source_weight}
+    weights = {name: getattr(recipe, name) for name in ("use_ignore", "source_weight", "hot_weight")}
     source = StampSource(train_paths, recipe.stamp_px, recipe.input, **weights)
     valid = source
     if valid_paths:

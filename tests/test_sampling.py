@@ -5,7 +5,7 @@ import pytest
 
 from crcore.dataset import read_sequence
 from crcore.errors import InputError
-from crcore.labeling import SOURCE, UNDECIDED
+from crcore.labeling import HOT_PIXEL, SOURCE, UNDECIDED
 from crcore.release import labelled_files
 from crcore.sampling import StampSource, ahead, epoch_indices
 
@@ -68,6 +68,18 @@ def test_sources_weigh_what_the_recipe_says(tiny_dataset):
     assert (b == 3).any()
     assert (a[b == 3] == 0).all()
     np.testing.assert_array_equal(a[b != 3], b[b != 3])
+
+
+def test_single_hot_pixels_weigh_what_the_recipe_says(tiny_dataset):
+    paths = labelled_files(tiny_dataset, "train")
+    plain, told = (StampSource(paths, 48, "noise", use_ignore=True, hot_weight=w) for w in (0.0, 0.25))
+    hot = 0
+    for index in range(len(paths)):
+        ignore = told._arrays(index)["ignore"]
+        hot += (ignore == HOT_PIXEL).sum()
+        difference = told._weight(ignore) - plain._weight(ignore)
+        np.testing.assert_array_equal(difference, 0.25 * (ignore == HOT_PIXEL))
+    assert hot > 0
 
 
 def test_rays_that_labels_lose_to_sources_have_no_weight(tiny_dataset):
