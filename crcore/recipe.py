@@ -73,7 +73,8 @@ class Recipe:
         that is on sources less, rays too.
     hot_weight : float
         With ``source_weight``: what single hot pixels count, as no rays, in the loss. One exposure does not tell them
-        from a ray of one pixel; with 0, the default, a network is never told that there are any.
+        from a ray of one pixel; with 0, the default, a network is never told that there are any. Labels by appendix A
+        hold rays of one pixel to be such.
     teacher : str
         With ``source_weight``: train towards the labels (0.3) and what this model, a folder or a released model's
         name, says of the same stamp (0.7; knowledge distillation, arXiv:1503.02531). It may be larger than the network.
