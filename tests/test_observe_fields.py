@@ -226,8 +226,8 @@ def test_an_asteroid_moves_over_the_sky_and_is_not_in_the_truth(noiseless, empty
 
 def test_recorded_rays_take_the_place_of_simulated_ones():
     ray = np.array([[5000.0, 7000.0]])
-    plain = simulated(9, rate_factor=3.0, crossings=False)
-    made = simulated(9, rate_factor=3.0, crossings=False, footprints=[ray])
+    plain = simulated(10, rate_factor=6.0, crossings=False)
+    made = simulated(10, rate_factor=6.0, crossings=False, footprints=[ray])
     assert made.n_rays[0] == plain.n_rays[0] > 0
     for frame, charge, truth, n in zip(made.frames, made.charge, made.truth, made.n_rays, strict=True):
         assert charge.sum() <= 12_000 * n
