@@ -123,7 +123,7 @@ def labelled(tmp_path_factory):
             shape=(256, 256),
             exposure_s=600,
             rate_factor=10,
-            rng=np.random.default_rng(k + 1),
+            rng=np.random.default_rng(k),
             identifier=k,
             streak_share=0.0,
         )
