@@ -3,7 +3,8 @@
 One file a sequence: primary header, ``SCI`` x n, ``VALID_MASK``, ``CAT``, ``CR`` x n,
 ``IGNORE`` x n (doi:10.5281/zenodo.5034763). As in the released files all ``CR`` and
 ``IGNORE`` extensions carry ``EXTVER`` 0, so they are addressed by position: the i-th
-``CR`` is number 3 + n + i. Simulated sequences carry ``TRUTH`` x n after these.
+``CR`` is number 3 + n + i. Simulated sequences carry ``TRUTH`` x n after these, and
+``CHANCE`` x n after that where it is known.
 """
 
 import hashlib
@@ -97,6 +98,8 @@ def write_sequence(path, sequence):
     masks = [("CR", sequence.cr), ("IGNORE", sequence.ignore)]
     if sequence.truth is not None:
         masks.append(("TRUTH", sequence.truth))
+        if sequence.chance is not None:
+            masks.append(("CHANCE", sequence.chance))
     for name, stack in masks:
         for mask in stack:
             hdu = fits.CompImageHDU(np.ascontiguousarray(mask, dtype=np.uint8), name=name)
@@ -138,9 +141,10 @@ def read_sequence(path):
         with open_fits(path) as hdus:
             n = int(hdus[0].header.get("FRMTOTAL") or hdus[1].header["FRMTOTAL"])
             stacks = [np.stack([hdus[start + i].data for i in range(n)]) for start in (1, 3 + n, 3 + 2 * n)]
-            truth = None
-            if len(hdus) >= 3 + 4 * n and hdus[3 + 3 * n].name == "TRUTH":
-                truth = np.stack([hdus[3 + 3 * n + i].data for i in range(n)]).astype(np.uint8)
+            known = dict.fromkeys(("TRUTH", "CHANCE"))
+            for name, start in (("TRUTH", 3 + 3 * n), ("CHANCE", 3 + 4 * n)):
+                if len(hdus) >= start + n and hdus[start].name == name:
+                    known[name] = np.stack([hdus[start + i].data for i in range(n)]).astype(np.uint8)
             headers = tuple(hdus[1 + i].header.copy() for i in range(n))
             catalog = Table(hdus[2 + n].data)
     except FileNotFoundError:
@@ -157,7 +161,8 @@ def read_sequence(path):
         names,
         catalog,
         {},
-        truth,
+        known["TRUTH"],
+        known["CHANCE"],
     )
 
 
@@ -341,7 +346,8 @@ def open_cached(path, how):
     -------
     dict
         ``inputs`` (n, H, W), float16 in units of the noise and float32 else; ``cr``, ``ignore``
-        (n, H, W) uint8; ``median`` (H, W) float32; ``census`` (n, 10) float32.
+        (n, H, W) uint8; ``chance`` the same, where the file has it, else 255 times ``cr``; ``median`` (H, W) float32;
+        ``census`` (n, 10) float32.
     """
     path = Path(path)
     cache = path.parent.parent / "cache" / path.stem / how
@@ -367,6 +373,7 @@ def open_cached(path, how):
         arrays = {
             "inputs": inputs.astype(np.float16 if how == "noise" else np.float32),
             "cr": sequence.cr,
+            "chance": 255 * sequence.cr if sequence.chance is None else sequence.chance,
             "ignore": ignore,
             "median": sequence.median,
             "census": census,
@@ -375,5 +382,6 @@ def open_cached(path, how):
             with results.atomic(cache / f"{name}.npy") as part:
                 np.save(part, array)
         results.write_json(stamp, state)
-    mapped = {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("inputs", "cr", "ignore", "median")}
-    return mapped | {"census": np.load(cache / "census.npy")}
+    mapped = ("inputs", "cr", "chance", "ignore", "median")
+    arrays = {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in mapped}
+    return arrays | {"census": np.load(cache / "census.npy")}

@@ -107,6 +107,9 @@ class Sequence:
     truth : numpy.ndarray, shape (n, H, W), uint8, or None
         What is known to be there (bit 1 a ray, bit 2 undecided), for simulated
         exposures and where a reference exists. Labeling never looks at it.
+    chance : numpy.ndarray, shape (n, H, W), uint8, or None
+        How sure it is that a reference calls a pixel a ray, 255 for certain, where it is known
+        (`crcore.simulate.known.label_by_truth`).
     """
 
     data: np.ndarray
@@ -117,6 +120,7 @@ class Sequence:
     catalog: Table
     facts: dict = field(default_factory=dict)
     truth: np.ndarray | None = None
+    chance: np.ndarray | None = None
 
     @property
     def simulated(self):

@@ -75,6 +75,9 @@ class Recipe:
         With ``source_weight``: what single hot pixels count, as no rays, in the loss. One exposure does not tell them
         from a ray of one pixel; with 0, the default, a network is never told that there are any. Labels by appendix A
         hold rays of one pixel to be such.
+    soft_labels : bool
+        Train towards the chance that a reference calls a pixel a ray, where the data know it, in place of one
+        reference's word (`crcore.simulate.known.label_by_truth`). Validation is by the word.
     teacher : str
         With ``source_weight``: train towards the labels (0.3) and what this model, a folder or a released model's
         name, says of the same stamp (0.7; knowledge distillation, arXiv:1503.02531). It may be larger than the network.
@@ -112,6 +115,7 @@ class Recipe:
     use_ignore: bool = False
     source_weight: float = 0.0
     hot_weight: float = 0.0
+    soft_labels: bool = False
     teacher: str = ""
     views: int = 1
     bf16: bool = True

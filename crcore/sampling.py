@@ -70,6 +70,8 @@ class StampSource:
         With ``use_ignore``, the weight of pixels that are ignored only for lying on a source.
     hot_weight : float, optional
         With ``use_ignore``, the weight of pixels that are ignored only for being single hot ones.
+    soft_labels : bool, optional
+        Stamps are labelled by the chance that a reference calls a pixel a ray, where it is known.
 
     Raises
     ------
@@ -82,14 +84,14 @@ class StampSource:
         Share of the labelled pixels that are rays: the prior probability of one.
     """
 
-    def __init__(self, paths, stamp_px, how, *, use_ignore=False, source_weight=0.0, hot_weight=0.0):
+    def __init__(self, paths, stamp_px, how, *, use_ignore=False, source_weight=0.0, hot_weight=0.0, soft_labels=False):
         if not paths:
             raise InputError("no labelled sequences to draw stamps from: simulate or label some first")
         self.stamp_px, self.use_ignore, self.source_weight = stamp_px, use_ignore, source_weight
-        self.hot_weight = hot_weight
+        self.hot_weight, self.soft_labels = hot_weight, soft_labels
         self._boxes, self._places = [], []
         # Each map holds a file open, and systems allow some hundreds: those used last stay.
-        self._arrays = lru_cache(maxsize=40)(lambda index: _reopened(self._places[index]))
+        self._arrays = lru_cache(maxsize=32)(lambda index: _reopened(self._places[index]))
         rays = pixels = 0
         for path in paths:
             arrays = open_cached(path, how)
@@ -126,7 +128,7 @@ class StampSource:
     def whole(self, index, exposure, crop_px=None):
         """The labelled part of one exposure (its first ``crop_px`` rows and columns), for validation, as `Stamps`.
 
-        Weights are 1 where the labels can be trusted and 0 elsewhere.
+        Weights are 1 where the labels can be trusted and 0 elsewhere; labels are 0 or 1.
         """
         box = self._boxes[index]
         exposure = exposure % len(self._arrays(index)["inputs"])
@@ -142,7 +144,10 @@ class StampSource:
         corner = [rng.integers(s.start, s.stop - self.stamp_px + 1) for s in box]
         window = tuple(slice(start, start + self.stamp_px) for start in corner)
         turns, mirror = rng.integers(4), rng.integers(2)
-        parts = (*_window(arrays, exposure, window), self._weight(arrays["ignore"][exposure][window]))
+        image, target, median = _window(arrays, exposure, window)
+        if self.soft_labels:
+            target = arrays["chance"][exposure][window] / np.float32(255)
+        parts = (image, target, median, self._weight(arrays["ignore"][exposure][window]))
         parts = [np.rot90(part, turns) for part in parts]
         parts = [part[:, ::-1] if mirror else part for part in parts]
         return [*parts, arrays["census"][exposure]]

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import random
 from types import SimpleNamespace
@@ -104,6 +105,14 @@ def test_any_number_of_exposures_comes_back(tmp_path, n):
 def test_sequence_without_truth_comes_back_without(tmp_path):
     write_sequence(tmp_path / "a.fits", made(3, (32, 40), truth=False))
     assert read_sequence(tmp_path / "a.fits").truth is None
+
+
+def test_the_chance_of_a_label_comes_back(tmp_path):
+    sequence = made(3, (32, 40))
+    assert sequence.chance is None
+    chance = np.random.default_rng(1).integers(0, 256, sequence.cr.shape).astype(np.uint8)
+    write_sequence(tmp_path / "a.fits", dataclasses.replace(sequence, chance=chance))
+    np.testing.assert_array_equal(read_sequence(tmp_path / "a.fits").chance, chance)
 
 
 def test_extensions_are_in_the_order_of_the_released_dataset(written):
@@ -275,11 +284,13 @@ def test_cache_holds_the_arrays_of_the_file(tmp_path):
     path = tmp_path / "masked_fits" / "a.fits"
     write_sequence(path, made(3, (32, 40)))
     arrays, sequence = open_cached(path, "noise"), read_sequence(path)
-    assert sorted(arrays) == ["census", "cr", "ignore", "inputs", "median"]
+    assert sorted(arrays) == ["census", "chance", "cr", "ignore", "inputs", "median"]
     np.testing.assert_array_equal(arrays.pop("census")[1], peak_census(arrays["inputs"][1]))
     for name, array in arrays.items():
         if name == "ignore":  # what the labels lost to sources is told apart from what is none
             np.testing.assert_array_equal(array & ~np.uint8(UNDECIDED), sequence.ignore)
+        elif name == "chance":
+            np.testing.assert_array_equal(array, 255 * sequence.cr)
         elif name != "inputs":
             np.testing.assert_array_equal(array, getattr(sequence, name))
         assert isinstance(array, np.memmap)
@@ -297,7 +308,7 @@ def test_cache_is_kept_while_the_file_is_the_same(tmp_path):
     open_cached(path, "noise")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.npy")}
     open_cached(path, "noise")
-    assert len(before) == 5
+    assert len(before) == 6
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.npy")} == before
 
 

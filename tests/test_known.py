@@ -38,6 +38,21 @@ def test_labels_by_a_reference_have_its_noise_and_decide_what_it_would_not_find(
     assert not (undecided[1] & ~made.frames[0].saturated).any()
 
 
+def test_the_chance_of_a_label_is_how_often_references_give_it():
+    made = exposed("sinistro", 300, 5, exposure_s=600, field="sparse", rate_factor=90.0)
+    assert label_by_truth(made).chance is None
+    told = label_by_truth(made, np.random.default_rng(1))
+    chance = told.chance[0] / 255
+    often = np.mean([label_by_truth(made, np.random.default_rng([2, k])).cr[0] for k in range(40)], axis=0)
+    unsure = (often > 0.2) & (often < 0.8)
+    assert unsure.sum() > 100
+    assert np.corrcoef(chance[unsure], often[unsure])[0, 1] > 0.7
+    assert chance[unsure].mean() == pytest.approx(often[unsure].mean(), abs=0.03)
+    assert (chance[often == 1] > 0.7).all()
+    assert not chance[often == 0].max() > 0.3
+    assert (chance[told.cr[0] == 1] > 0).all()
+
+
 def test_single_hot_pixels_are_not_judged_and_hot_columns_are():
     made = exposed("sinistro", 700, 5, exposure_s=900, field="sparse")
     sequence = label_by_truth(made)

@@ -3,11 +3,14 @@ import os
 import numpy as np
 import pytest
 
-from crcore.dataset import read_sequence
+from crcore.dataset import read_sequence, write_sequence
 from crcore.errors import InputError
+from crcore.instruments import CAMERAS
 from crcore.labeling import HOT_PIXEL, SOURCE, UNDECIDED
 from crcore.release import labelled_files
 from crcore.sampling import StampSource, ahead, epoch_indices
+from crcore.simulate.known import label_by_truth
+from crcore.simulate.observe import simulate_sequence
 
 
 def test_stamps_match_their_labels_after_turns_and_mirrors(tiny_dataset):
@@ -55,7 +58,7 @@ def test_many_sequences_do_not_hold_many_files_open(tiny_dataset):
     before = len(os.listdir("/proc/self/fd"))
     source = StampSource(labelled_files(tiny_dataset, "train") * 100, 48, "noise")
     assert len(source) == 100
-    assert len(os.listdir("/proc/self/fd")) - before <= 4 * 40
+    assert len(os.listdir("/proc/self/fd")) - before <= 5 * 32
 
 
 def test_sources_weigh_what_the_recipe_says(tiny_dataset):
@@ -80,6 +83,32 @@ def test_single_hot_pixels_weigh_what_the_recipe_says(tiny_dataset):
         difference = told._weight(ignore) - plain._weight(ignore)
         np.testing.assert_array_equal(difference, 0.25 * (ignore == HOT_PIXEL))
     assert hot > 0
+
+
+def test_soft_labels_are_the_chance_of_a_label_and_validation_is_by_the_label(tmp_path):
+    rng = np.random.default_rng(5)
+    made = simulate_sequence(
+        CAMERAS["sinistro"], shape=(128, 128), exposure_s=900, rng=rng, n_frames=1, rate_factor=120.0, crossings=False
+    )
+    path = tmp_path / "train" / "sinistro" / "masked_fits" / "a.fits"
+    write_sequence(path, label_by_truth(made, np.random.default_rng(6)))
+    hard, soft = (StampSource([path], 128, "noise", use_ignore=True, soft_labels=s) for s in (False, True))
+    a, b = (source.draw([0], [np.random.default_rng(3)]) for source in (hard, soft))
+    np.testing.assert_array_equal(a.image, b.image)
+    np.testing.assert_array_equal(a.use, b.use)
+    assert set(np.unique(a.target)) == {0, 1}
+    unsure = (b.target > 0.05) & (b.target < 0.95)
+    assert unsure.sum() > 100
+    assert (b.target[a.target == 1] > 0).all()
+    assert a.target[unsure].mean() == pytest.approx(b.target[unsure].mean(), abs=0.1)
+    np.testing.assert_array_equal(hard.whole(0, 0).target, soft.whole(0, 0).target)
+
+
+def test_soft_labels_of_data_without_chances_are_the_labels(tiny_dataset):
+    paths = labelled_files(tiny_dataset, "train")
+    hard, soft = (StampSource(paths, 48, "noise", soft_labels=s) for s in (False, True))
+    a, b = (source.draw([0], [np.random.default_rng(3)]) for source in (hard, soft))
+    np.testing.assert_array_equal(a.target, b.target)
 
 
 def test_rays_that_labels_lose_to_sources_have_no_weight(tiny_dataset):
