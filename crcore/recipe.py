@@ -71,6 +71,9 @@ class Recipe:
         With ``use_ignore``: what pixels on sources count in the loss, 0 by default. For data whose labels are the
         truth, and know rays on sources: 1 counts them as all others, more punishes harm to stars, and less counts all
         that is on sources less, rays too.
+    source_ray_weight : float or None
+        With ``source_weight``: what rays on sources count, by default as much, but at most 1. Less than
+        ``source_weight`` punishes harm to stars without more of the loss on sources.
     hot_weight : float
         With ``source_weight``: what single hot pixels count, as no rays, in the loss. One exposure does not tell them
         from a ray of one pixel; with 0, the default, a network is never told that there are any. Labels by appendix A
@@ -114,6 +117,7 @@ class Recipe:
     freeze_epoch: int = 0
     use_ignore: bool = False
     source_weight: float = 0.0
+    source_ray_weight: float | None = None
     hot_weight: float = 0.0
     soft_labels: bool = False
     teacher: str = ""
@@ -134,6 +138,8 @@ class Recipe:
             raise InputError(f"source_weight = {self.source_weight}: a positive number, with loss bce and use_ignore")
         if self.hot_weight and not (self.source_weight and self.hot_weight > 0):
             raise InputError(f"hot_weight = {self.hot_weight}: a positive number, with source_weight")
+        if self.source_ray_weight is not None and not (self.source_weight and self.source_ray_weight > 0):
+            raise InputError(f"source_ray_weight = {self.source_ray_weight}: a positive number, with source_weight")
         if self.teacher and not any(name.strip() for name in self.teacher.split(",")):
             raise InputError(f"teacher = {self.teacher!r}: a model, or several parted by commas")
         if self.teacher and not self.source_weight:

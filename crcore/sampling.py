@@ -66,8 +66,9 @@ class StampSource:
     use_ignore : bool, optional
         Give pixels that the labels ignore no weight. Else they count as what is no ray, as in the paper, but
         for simulated rays that the labels have lost to sources.
-    source_weight : float, optional
-        With ``use_ignore``, the weight of pixels that are ignored only for lying on a source.
+    source_weight, source_ray_weight : float, optional
+        With ``use_ignore``, the weights of pixels that are ignored only for lying on a source: of those that are no
+        rays, and of those that are. The second is that of the first by default, but at most 1.
     hot_weight : float, optional
         With ``use_ignore``, the weight of pixels that are ignored only for being single hot ones.
     soft_labels : bool, optional
@@ -84,10 +85,22 @@ class StampSource:
         Share of the labelled pixels that are rays: the prior probability of one.
     """
 
-    def __init__(self, paths, stamp_px, how, *, use_ignore=False, source_weight=0.0, hot_weight=0.0, soft_labels=False):
+    def __init__(
+        self,
+        paths,
+        stamp_px,
+        how,
+        *,
+        use_ignore=False,
+        source_weight=0.0,
+        source_ray_weight=None,
+        hot_weight=0.0,
+        soft_labels=False,
+    ):
         if not paths:
             raise InputError("no labelled sequences to draw stamps from: simulate or label some first")
         self.stamp_px, self.use_ignore, self.source_weight = stamp_px, use_ignore, source_weight
+        self.source_ray_weight = min(source_weight, 1.0) if source_ray_weight is None else source_ray_weight
         self.hot_weight, self.soft_labels = hot_weight, soft_labels
         self._boxes, self._places = [], []
         # Each map holds a file open, and systems allow some hundreds: those used last stay.
@@ -147,18 +160,24 @@ class StampSource:
         image, target, median = _window(arrays, exposure, window)
         if self.soft_labels:
             target = arrays["chance"][exposure][window] / np.float32(255)
-        parts = (image, target, median, self._weight(arrays["ignore"][exposure][window]))
+        target, weight = self._weigh(target, arrays["ignore"][exposure][window])
+        parts = (image, target, median, weight)
         parts = [np.rot90(part, turns) for part in parts]
         parts = [part[:, ::-1] if mirror else part for part in parts]
         return [*parts, arrays["census"][exposure]]
 
-    def _weight(self, ignore):
+    def _weigh(self, target, ignore):
+        """Labels and their weights in the loss."""
+        target = target.astype(np.float32)
         if not self.use_ignore:
-            return (ignore & UNDECIDED) == 0
+            return target, (ignore & UNDECIDED) == 0
         weight = (ignore == 0).astype(np.float32)
-        weight[ignore == SOURCE] = self.source_weight
         weight[ignore == HOT_PIXEL] = self.hot_weight
-        return weight
+        source = ignore == SOURCE
+        ray, none = self.source_ray_weight * target[source], self.source_weight * (1 - target[source])
+        weight[source] = ray + none
+        target[source] = np.divide(ray, ray + none, out=target[source], where=ray + none > 0)
+        return target, weight
 
 
 def _place(array):

@@ -76,7 +76,8 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     """
     folder = Path(folder)
     keep_memory()
-    weights = {name: getattr(recipe, name) for name in ("use_ignore", "source_weight", "hot_weight", "soft_labels")}
+    names = ("use_ignore", "source_weight", "source_ray_weight", "hot_weight", "soft_labels")
+    weights = {name: getattr(recipe, name) for name in names}
     source = StampSource(train_paths, recipe.stamp_px, recipe.input, **weights)
     valid = source
     if valid_paths:
@@ -294,11 +295,10 @@ def _step(fabric, model, optimizer, batch, recipe, alpha, folder, taught=None):
     logits = model(image.contiguous(memory_format=torch.channels_last), census).float()
     # A pixel that is certainly not a ray costs nothing: those without weight leave the loss.
     logits = torch.where(use > 0, logits, torch.full_like(logits, -30.0))
-    if recipe.source_weight:  # above 1 what is no ray on a source weighs more, and what is one does not
-        weight = torch.where(target > 0.5, use.clamp(max=1), use)
+    if recipe.source_weight:
         if taught is not None:
             target = _LABELS * target + (1 - _LABELS) * taught
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, weight=weight)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, weight=use)
     else:
         loss = LOSSES[recipe.loss](logits, target, median, alpha)
     if not torch.isfinite(loss):

@@ -73,14 +73,29 @@ def test_sources_weigh_what_the_recipe_says(tiny_dataset):
     np.testing.assert_array_equal(a[b != 3], b[b != 3])
 
 
+def test_rays_on_sources_weigh_what_the_recipe_says(tiny_dataset):
+    paths = labelled_files(tiny_dataset, "train")
+    settings = {"use_ignore": True, "source_weight": 2.0}
+    default, less = (StampSource(paths, 48, "noise", **settings, source_ray_weight=w) for w in (None, 0.5))
+    chance = np.linspace(0, 1, 5, dtype=np.float32)
+    for source, ray in ((default, 1.0), (less, 0.5)):
+        target, weight = source._weigh(chance, np.full(5, SOURCE))
+        np.testing.assert_allclose(target * weight, ray * chance, rtol=1e-5)
+        np.testing.assert_allclose((1 - target) * weight, 2 * (1 - chance), atol=1e-6)
+        target, weight = source._weigh(chance, np.zeros(5, np.uint8))
+        np.testing.assert_array_equal(target, chance)
+        np.testing.assert_array_equal(weight, 1)
+
+
 def test_single_hot_pixels_weigh_what_the_recipe_says(tiny_dataset):
     paths = labelled_files(tiny_dataset, "train")
     plain, told = (StampSource(paths, 48, "noise", use_ignore=True, hot_weight=w) for w in (0.0, 0.25))
     hot = 0
     for index in range(len(paths)):
-        ignore = told._arrays(index)["ignore"]
+        arrays = told._arrays(index)
+        ignore = arrays["ignore"]
         hot += (ignore == HOT_PIXEL).sum()
-        difference = told._weight(ignore) - plain._weight(ignore)
+        difference = told._weigh(arrays["cr"], ignore)[1] - plain._weigh(arrays["cr"], ignore)[1]
         np.testing.assert_array_equal(difference, 0.25 * (ignore == HOT_PIXEL))
     assert hot > 0
 

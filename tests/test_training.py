@@ -333,6 +333,8 @@ def test_a_source_weight_needs_a_loss_that_takes_it():
     with pytest.raises(InputError, match="source_weight"):
         Recipe(source_weight=2.0)
     assert Recipe(source_weight=2.0, loss="bce", use_ignore=True).source_weight == 2.0
+    with pytest.raises(InputError, match="source_ray_weight = 0.3: a positive number, with source_weight"):
+        Recipe(source_ray_weight=0.3)
     with pytest.raises(InputError, match="hot_weight = 0.3: a positive number, with source_weight"):
         Recipe(hot_weight=0.3)
     with pytest.raises(InputError, match="views = 4: 1 to 8, with teacher"):
