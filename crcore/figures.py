@@ -177,7 +177,7 @@ def learning_curves(logs, *, title=""):
     logs : dict
         Name of a curve to its rows with ``epoch`` and ``dice``.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
     for (name, rows), (color, style), marker in zip(logs.items(), COLOUR_CYCLE, MARKERS, strict=False):
         x, y = [r["epoch"] for r in rows], [1 - r["dice"] for r in rows]
@@ -186,7 +186,7 @@ def learning_curves(logs, *, title=""):
     axes.set_xlabel("epoch")
     axes.set_ylabel("1 − Dice on validation data")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     axes.set_title(title, fontsize=10)
     return figure
 
