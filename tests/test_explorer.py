@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -31,6 +31,7 @@ def made(shape=(60, 80), *, seed=1, silent=False, **options):
 
 
 @settings(max_examples=40, deadline=None)
+@example(threshold=0.9999999999999999, dilate=0, least=1, silent=False)  # 1 as a float32, and a probability is 1
 @given(threshold=st.floats(0.001, 1), dilate=st.integers(0, 3), least=st.integers(1, 9), silent=st.booleans())
 def test_the_mask_is_what_the_plain_way_gives(threshold, dilate, least, silent):
     session = made(silent=silent)

@@ -143,7 +143,7 @@ class Session:
         return self._mask.reshape(self.shape)
 
     def _make(self):
-        flagged = self._pixels[: np.searchsorted(-self._probs, -self.threshold)]
+        flagged = self._pixels[: np.searchsorted(-self._probs, -np.float32(self.threshold))]  # as Detection.mask
         if self.min_pixels > 1:
             groups = self._connected(flagged)
             flagged = flagged[np.bincount(groups, minlength=1)[groups] >= self.min_pixels] if len(flagged) else flagged
