@@ -22,7 +22,8 @@ from crcore.dataset import read_sequence, sha256
 from crcore.detection import NetworkDetector
 from crcore.errors import InputError
 from crcore.evaluation import TestSet, evaluate
-from crcore.labeling import SOURCE, LabelingConfig
+from crcore.labeling import LabelingConfig
+from crcore.labelled import SOURCE
 from crcore.recipe import Recipe
 from crcore.release import labelled_files
 from crcore.simulate.datasets import SimulationConfig, simulate_dataset

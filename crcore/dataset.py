@@ -20,7 +20,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 from crcore import results
 from crcore.errors import InputError
 from crcore.fits_input import BROKEN_FITS, open_fits
-from crcore.labeling import NO_DATA, SOURCE, UNDECIDED, Sequence
+from crcore.labelled import NO_DATA, SOURCE, UNDECIDED, Sequence
 from crcore.preprocess import CENSUS_EDGES_PX, peak_census, prepare
 
 __all__ = [
@@ -77,7 +77,7 @@ def write_sequence(path, sequence):
     ----------
     path : path-like
         Usually ``.../masked_fits/<name>_3frms_masks.fits``.
-    sequence : crcore.labeling.Sequence
+    sequence : crcore.labelled.Sequence
     """
     n = len(sequence.data)
     primary = fits.PrimaryHDU()
@@ -110,7 +110,7 @@ def write_sequence(path, sequence):
 
 
 def single_sequence(frame, cr, ignore, *, header=None, name=None, facts=None, truth=None):
-    """One exposure with its masks, (H, W) each, as a `crcore.labeling.Sequence` without a catalogue.
+    """One exposure with its masks, (H, W) each, as a `crcore.labelled.Sequence` without a catalogue.
 
     Parameters
     ----------
@@ -356,7 +356,7 @@ def open_cached(path, how):
     state = {
         "size": status.st_size,
         "mtime_ns": status.st_mtime_ns,
-        "code": results.code_hash("dataset", "labeling", "preprocess", "sources"),
+        "code": results.code_hash("dataset", "labeling", "labelled", "preprocess", "sources"),
     }
     if not stamp.exists() or results.read_json(stamp) != state:
         sequence = read_sequence(path)

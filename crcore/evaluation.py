@@ -33,8 +33,8 @@ PREVALENCE = 1e-4
 
 #: modules that decide what a detector gives and how it is counted: scores of other code are not taken again
 _CODE = (
-    "calibration", "dataset", "detection", "evaluation", "frame", "fused", "inference", "labeling", "metrics",
-    "networks", "objects", "preprocess", "rivals", "tiling",
+    "calibration", "dataset", "detection", "evaluation", "frame", "fused", "inference", "labeling", "labelled",
+    "metrics", "networks", "objects", "preprocess", "rivals", "tiling",
 )  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def sequence_stamps(sequence, *, size=160, title=""):
 
     Parameters
     ----------
-    sequence : crcore.labeling.Sequence
+    sequence : crcore.labelled.Sequence
     size : int, optional
         Side of the window in pixels.
     title : str, optional

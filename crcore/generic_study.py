@@ -11,7 +11,7 @@ from crcore.dataset import read_sequence, write_sequence
 from crcore.evaluation import TestSet, evaluate
 from crcore.injection import inject_dataset
 from crcore.instruments import Camera
-from crcore.labeling import NO_DATA, SOURCE
+from crcore.labelled import NO_DATA, SOURCE
 from crcore.objects import ObjectScores
 from crcore.paths import DATA_RESULTS
 from crcore.preprocess import sky_and_noise

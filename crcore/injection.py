@@ -14,7 +14,7 @@ from crcore.dataset import single_sequence, write_sequence
 from crcore.errors import InputError
 from crcore.frame import Frame
 from crcore.instruments import Camera
-from crcore.labeling import NO_DATA, SOURCE, UNDECIDED
+from crcore.labelled import NO_DATA, SOURCE, UNDECIDED
 from crcore.preprocess import sky_and_noise
 from crcore.simulate.observe import ray_truth
 from crcore.simulate.rays import rays_in_exposure
@@ -46,7 +46,7 @@ def inject(frame, rng, *, detector, kind="imaging", footprints=None, one_in=ONE_
 
     Returns
     -------
-    crcore.labeling.Sequence
+    crcore.labelled.Sequence
         Of one exposure, labelled by what was put in: 1 where a ray's charge exceeds 2.5 sigma and hangs together with
         5 sigma; `UNDECIDED` where it is fainter, and around rays that were there.
     """

@@ -11,7 +11,8 @@ from crcore.dataset import assign_splits, find_reference, sha256, write_sequence
 from crcore.errors import InputError
 from crcore.fits_input import science_extensions
 from crcore.label_files import read_run
-from crcore.labeling import BORDER, NO_DATA, LabelingConfig, label_sequence
+from crcore.labeling import LabelingConfig, label_sequence
+from crcore.labelled import BORDER, NO_DATA
 from crcore.review import contact_sheet, write_index
 from crcore.sequences import find_sequences, night_of
 
@@ -55,6 +56,7 @@ _CODE = (
     "frame",
     "label_files",
     "labeling",
+    "labelled",
     "rejection",
     "sequences",
     "sources",

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from crcore.deviation import deviation_score
-from crcore.labeling import BORDER, NO_DATA, SOURCE
+from crcore.labelled import BORDER, NO_DATA, SOURCE
 
 __all__ = ["agreement", "label_quality", "summary"]
 
@@ -22,7 +22,7 @@ def agreement(sequence, where=True):
 
     Parameters
     ----------
-    sequence : crcore.labeling.Sequence
+    sequence : crcore.labelled.Sequence
         With ``truth``.
     where : numpy.ndarray of bool, optional
         Count only these pixels, (n, H, W).
@@ -52,7 +52,7 @@ def label_quality(sequences):
 
     Parameters
     ----------
-    sequences : list of crcore.labeling.Sequence
+    sequences : list of crcore.labelled.Sequence
         With ``truth``.
 
     Returns

@@ -1,4 +1,4 @@
-"""Other people's labelled data in their own layouts: all become the same `crcore.labeling.Sequence`.
+"""Other people's labelled data in their own layouts: all become the same `crcore.labelled.Sequence`.
 
 The LCO CR dataset (`crcore.dataset.read_sequence`), deepCR's stamps (``.npz``), frames reduced by Gemini's DRAGONS, and
 HST's ``flc`` and ``flt``. ``data/README.md`` has the layouts.
@@ -14,7 +14,7 @@ from crcore.dataset import read_sequence, single_sequence, write_sequence
 from crcore.errors import InputError
 from crcore.fits_input import find_fits, fits_stem, open_fits, readable
 from crcore.frame import Frame
-from crcore.labeling import NO_DATA, SOURCE
+from crcore.labelled import NO_DATA, SOURCE
 
 __all__ = ["convert", "read_deepcr", "read_dragons", "read_hst", "read_labelled"]
 
@@ -129,7 +129,7 @@ def read_labelled(path):
 
     Returns
     -------
-    list of crcore.labeling.Sequence
+    list of crcore.labelled.Sequence
 
     Raises
     ------

@@ -37,7 +37,7 @@ def draw_sheet(sequence, *, title=""):
 
     Parameters
     ----------
-    sequence : crcore.labeling.Sequence
+    sequence : crcore.labelled.Sequence
     title : str, optional
 
     Returns

@@ -8,7 +8,7 @@ import numpy as np
 
 from crcore.dataset import open_cached
 from crcore.errors import InputError
-from crcore.labeling import BORDER, HOT_PIXEL, NO_DATA, SOURCE, UNDECIDED
+from crcore.labelled import BORDER, HOT_PIXEL, NO_DATA, SOURCE, UNDECIDED
 
 __all__ = ["StampSource", "Stamps", "ahead", "epoch_indices"]
 

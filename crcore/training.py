@@ -27,8 +27,8 @@ from crcore.sampling import StampSource, ahead, epoch_indices
 
 #: the modules that decide what training gives: a checkpoint made by other code is not resumed
 _CODE = (
-    "dataset", "labeling", "losses", "networks", "optimizers", "preprocess", "recipe", "sampling", "sources",
-    "training",
+    "dataset", "labeling", "labelled", "losses", "networks", "optimizers", "preprocess", "recipe", "sampling",
+    "sources", "training",
 )  # fmt: skip
 
 #: share of the labels in what a network that has a teacher is trained towards

@@ -5,7 +5,8 @@ from crcore import ablation, zoo
 from crcore.ablation import Grid, effects, epochs_to, goal_dice, recall_by_distance, run_grid, summarise, variant
 from crcore.dataset import read_sequence
 from crcore.errors import InputError
-from crcore.labeling import SOURCE, LabelingConfig
+from crcore.labeling import LabelingConfig
+from crcore.labelled import SOURCE
 from crcore.networks import NetworkConfig, build
 from crcore.recipe import Recipe
 from crcore.release import labelled_files

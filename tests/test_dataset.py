@@ -22,7 +22,7 @@ from crcore.dataset import (
 )
 from crcore.errors import InputError
 from crcore.frame import Frame
-from crcore.labeling import NO_DATA, UNDECIDED, Sequence
+from crcore.labelled import NO_DATA, UNDECIDED, Sequence
 from crcore.preprocess import peak_census, prepare
 
 N, SHAPE = 3, (224, 240)

@@ -9,7 +9,8 @@ from crcore import results
 from crcore.dataset import read_sequence
 from crcore.errors import InputError
 from crcore.instruments import CAMERAS, Camera
-from crcore.labeling import KINDS, SOURCE, UNDECIDED, LabelingConfig
+from crcore.labeling import KINDS, LabelingConfig
+from crcore.labelled import SOURCE, UNDECIDED
 from crcore.simulate import datasets, movers, observe
 from crcore.simulate.datasets import SimulationConfig, labeling_for, simulate_dataset
 from crcore.simulate.recorded import write_rays

@@ -5,7 +5,8 @@ from conftest import READ_NOISE, SHAPE, SKY, SMALL, exposures, frames_of, report
 from crcore.deviation import deviation_score, solve_gain, spectral_deviation
 from crcore.errors import InputError
 from crcore.frame import Frame
-from crcore.labeling import KINDS, SOURCE, LabelingConfig, label_sequence
+from crcore.labeling import KINDS, LabelingConfig, label_sequence
+from crcore.labelled import SOURCE
 from crcore.metrics import PixelScores
 
 SPECTRA = KINDS["spectroscopy"]

@@ -5,7 +5,7 @@ from crcore import Frame, InputError
 from crcore.dataset import read_sequence
 from crcore.detection import Detection
 from crcore.injection import inject, inject_dataset
-from crcore.labeling import NO_DATA, SOURCE, UNDECIDED
+from crcore.labelled import NO_DATA, SOURCE, UNDECIDED
 from crcore.release import labelled_files
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crcore.instruments import CAMERAS
-from crcore.labeling import SOURCE, UNDECIDED
+from crcore.labelled import SOURCE, UNDECIDED
 from crcore.simulate import detector, observe
 from crcore.simulate.known import label_by_truth
 

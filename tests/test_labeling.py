@@ -22,15 +22,8 @@ from conftest import (
 from crcore.deviation import deviation_score
 from crcore.frame import Frame
 from crcore.instruments import CAMERAS
-from crcore.labeling import (
-    BORDER,
-    HOT_PIXEL,
-    KINDS,
-    NO_DATA,
-    SOURCE,
-    LabelingConfig,
-    label_sequence,
-)
+from crcore.labeling import KINDS, LabelingConfig, label_sequence
+from crcore.labelled import BORDER, HOT_PIXEL, NO_DATA, SOURCE
 from crcore.simulate.observe import simulate_sequence
 
 

@@ -17,11 +17,8 @@ from conftest import (
 )
 
 from crcore.frame import Frame
-from crcore.labeling import (
-    NO_DATA,
-    LabelingConfig,
-    label_sequence,
-)
+from crcore.labeling import LabelingConfig, label_sequence
+from crcore.labelled import NO_DATA
 
 
 def test_two_frames_are_reported():

@@ -7,7 +7,7 @@ from astropy.io import fits
 from crcore import fetched, readers
 from crcore.dataset import read_sequence, write_sequence
 from crcore.errors import InputError
-from crcore.labeling import NO_DATA, SOURCE
+from crcore.labelled import NO_DATA, SOURCE
 
 
 def image(seed=1, shape=(64, 80)):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from crcore import dataset, labeling
+from crcore import dataset
 from crcore.detection import NetworkDetector
 from crcore.label_files import label_files
 from crcore.label_quality import summary
+from crcore.labelled import Sequence
 from crcore.metrics import PixelScores
 from crcore.paths import user_data
 from crcore.rivals import ReleasedCosmicConn
@@ -30,7 +31,7 @@ def label(folder, runs):
         warnings.simplefilter("ignore")
         labelled = label_files(runs, reference=lambda path: dataset.find_reference(folder, path.name))
         results = [result for _, result in labelled]
-    errors = [r for r in results if not isinstance(r, labeling.Sequence)]
+    errors = [r for r in results if not isinstance(r, Sequence)]
     assert errors == []
     return results
 

@@ -7,7 +7,8 @@ from matplotlib.image import imread
 from crcore import results
 from crcore.errors import InputError
 from crcore.label_batch import MANIFEST
-from crcore.labeling import Sequence, label_sequence
+from crcore.labeling import label_sequence
+from crcore.labelled import Sequence
 from crcore.release import labelled_files
 from crcore.review import contact_sheet, decide, write_index
 

@@ -6,7 +6,7 @@ import pytest
 from crcore.dataset import read_sequence, write_sequence
 from crcore.errors import InputError
 from crcore.instruments import CAMERAS
-from crcore.labeling import HOT_PIXEL, SOURCE, UNDECIDED
+from crcore.labelled import HOT_PIXEL, SOURCE, UNDECIDED
 from crcore.release import labelled_files
 from crcore.sampling import StampSource, ahead, epoch_indices
 from crcore.simulate.known import label_by_truth

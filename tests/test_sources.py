@@ -4,7 +4,8 @@ from conftest import RAY, SHAPE, SMALL, exposures, field, frames_of, reported, s
 
 from crcore import sources
 from crcore.errors import InputError
-from crcore.labeling import SOURCE, label_sequence
+from crcore.labeling import label_sequence
+from crcore.labelled import SOURCE
 from crcore.sources import median_frame, source_masks
 
 EVERYWHERE = np.ones(SHAPE, bool)

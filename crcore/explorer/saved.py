@@ -12,7 +12,7 @@ from crcore.detection import Detection
 from crcore.errors import InputError
 from crcore.explorer.session import Edit, Session
 from crcore.fits_input import fits_stem, open_fits
-from crcore.labeling import NO_DATA
+from crcore.labelled import NO_DATA
 
 __all__ = ["load_mask", "save_mask", "save_training"]
 

@@ -15,7 +15,8 @@ from crcore.batch import run_jobs
 from crcore.dataset import sha256, write_frame, write_sequence
 from crcore.errors import InputError
 from crcore.instruments import CAMERAS, Camera, get_camera
-from crcore.labeling import BORDER, KINDS, NO_DATA, SOURCE, LabelingConfig, label_sequence
+from crcore.labeling import KINDS, LabelingConfig, label_sequence
+from crcore.labelled import BORDER, NO_DATA, SOURCE
 from crcore.simulate.known import label_by_truth
 from crcore.simulate.observe import STREAK_SHARE, simulate_sequence
 from crcore.simulate.recorded import read_rays
@@ -38,6 +39,7 @@ _CODE = (
     "frame",
     "instruments",
     "labeling",
+    "labelled",
     "preprocess",
     "rejection",
     "simulate",
@@ -209,7 +211,7 @@ def simulate_exposures(folder, names, config, *, field="galaxies"):
 
 
 def simulate_labelled(name, config, labeling=LabelingConfig(), *, exposure_s=900.0, field="sparse"):  # noqa: B008
-    """Simulate one sequence of a camera and label it by the camera's variant; a `crcore.labeling.Sequence`."""
+    """Simulate one sequence of a camera and label it by the camera's variant; a `crcore.labelled.Sequence`."""
     camera = get_camera(name)
     made = simulate_sequence(
         camera,

@@ -4,7 +4,7 @@ import numpy as np
 from astropy.table import Table
 from scipy import ndimage
 
-from crcore.labeling import HOT_PIXEL, NO_DATA, SOURCE, UNDECIDED, Sequence
+from crcore.labelled import HOT_PIXEL, NO_DATA, SOURCE, UNDECIDED, Sequence
 from crcore.preprocess import sky_and_noise
 
 __all__ = ["label_by_truth"]
@@ -38,7 +38,7 @@ def label_by_truth(observed, rng=None):
 
     Returns
     -------
-    crcore.labeling.Sequence
+    crcore.labelled.Sequence
         ``ignore`` marks bad pixels, charge that noise (with ``rng``: saturation) has hidden (`UNDECIDED`), single hot
         pixels (`HOT_PIXEL`), which nobody can tell from a ray of one pixel in one exposure, and sources, which need
         not be ignored.
