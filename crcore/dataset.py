@@ -98,8 +98,8 @@ def write_sequence(path, sequence):
     masks = [("CR", sequence.cr), ("IGNORE", sequence.ignore)]
     if sequence.truth is not None:
         masks.append(("TRUTH", sequence.truth))
-        if sequence.chance is not None:
-            masks.append(("CHANCE", sequence.chance))
+    if sequence.chance is not None:
+        masks.append(("CHANCE", sequence.chance))
     for name, stack in masks:
         for mask in stack:
             hdu = fits.CompImageHDU(np.ascontiguousarray(mask, dtype=np.uint8), name=name)
@@ -141,10 +141,11 @@ def read_sequence(path):
         with open_fits(path) as hdus:
             n = int(hdus[0].header.get("FRMTOTAL") or hdus[1].header["FRMTOTAL"])
             stacks = [np.stack([hdus[start + i].data for i in range(n)]) for start in (1, 3 + n, 3 + 2 * n)]
-            known = dict.fromkeys(("TRUTH", "CHANCE"))
-            for name, start in (("TRUTH", 3 + 3 * n), ("CHANCE", 3 + 4 * n)):
+            known, start = dict.fromkeys(("TRUTH", "CHANCE")), 3 + 3 * n
+            for name in known:
                 if len(hdus) >= start + n and hdus[start].name == name:
                     known[name] = np.stack([hdus[start + i].data for i in range(n)]).astype(np.uint8)
+                    start += n
             headers = tuple(hdus[1 + i].header.copy() for i in range(n))
             catalog = Table(hdus[2 + n].data)
     except FileNotFoundError:

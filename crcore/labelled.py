@@ -109,6 +109,7 @@ class Sequence:
                     names=self.names[part],
                     facts=facts,
                     truth=None if self.truth is None else self.truth[part],
+                    chance=None if self.chance is None else self.chance[part],
                 )
             )
         return parts

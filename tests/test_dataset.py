@@ -113,6 +113,17 @@ def test_the_chance_of_a_label_comes_back(tmp_path):
     chance = np.random.default_rng(1).integers(0, 256, sequence.cr.shape).astype(np.uint8)
     write_sequence(tmp_path / "a.fits", dataclasses.replace(sequence, chance=chance))
     np.testing.assert_array_equal(read_sequence(tmp_path / "a.fits").chance, chance)
+    write_sequence(tmp_path / "b.fits", dataclasses.replace(sequence, truth=None, chance=chance))
+    again = read_sequence(tmp_path / "b.fits")
+    assert again.truth is None
+    np.testing.assert_array_equal(again.chance, chance)
+
+
+def test_threes_take_their_chances_with_them():
+    sequence = made(7, (32, 40))
+    chance = np.arange(7, dtype=np.uint8)[:, None, None] * np.ones((1, 32, 40), np.uint8)
+    parts = dataclasses.replace(sequence, chance=chance).threes()
+    assert [part.chance[:, 0, 0].tolist() for part in parts] == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_extensions_are_in_the_order_of_the_released_dataset(written):

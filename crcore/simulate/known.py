@@ -94,8 +94,8 @@ def _rays(deviation, charged, near):
 
 def _chance(drawn, deviation, charged, near, rng):
     """How many of `_REFERENCES`, ``drawn`` among them, call a pixel a ray; uint8, 255 for all."""
-    times, seen = drawn.astype(np.float32), np.zeros_like(deviation)
+    times, seen, known = drawn.astype(np.float32), np.zeros_like(deviation), deviation[near]
     for _ in range(_REFERENCES - 1):
-        seen[near] = _by_reference(deviation[near], rng)
+        seen[near] = _by_reference(known, rng)
         times += _rays(seen, charged, near)
     return np.rint(255 / _REFERENCES * times).astype(np.uint8)
