@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from crcore import results, zoo
 from crcore.errors import InputError
@@ -63,7 +64,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     Returns
     -------
     network : torch.nn.Module
-        With the weights of the best validation (Dice), or the last.
+        With the weights of the best validation (Dice), the last, or the mean of those after the last epochs.
     log : list of dict
         One row a validation: epoch, stamps and megapixels seen, learning rate, α, training loss, validation
         loss, Dice.
@@ -88,6 +89,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
     optimizer = make_optimizer(network, recipe)
     schedule = _schedule(optimizer, recipe)
     state = {"epoch": 0, "log": [], "best": -np.inf, "best_weights": None, "seconds": 0.0}
+    mean = AveragedModel(network)
     teachers = _teachers(recipe)
     key = _key(recipe, [*train_paths, *valid_paths], network, teachers)
     saved = _load(folder / "checkpoint.pt", key, resume)
@@ -97,6 +99,7 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
         network.load_state_dict(saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
+        mean.load_state_dict(saved["mean"])
         state = saved["state"]
     bar = None
     if progress and fabric.is_global_zero:
@@ -117,22 +120,25 @@ def train(recipe, train_paths, valid_paths, folder, *, resume=None, devices=1, s
             if bar is not None:
                 bar.update(min(recipe.batch, samples - start))
         lr = optimizer.param_groups[0]["lr"]
-        if recipe.schedule == "cosine":
+        if recipe.schedule != "plateau":
             schedule.step()
+        if epoch >= recipe.epochs - recipe.average_epochs:
+            mean.update_parameters(network)
         state["epoch"] = epoch + 1
         if state["epoch"] % recipe.validate_every == 0 or state["epoch"] == recipe.epochs:
             row = {"epoch": epoch + 1, "stamps": (epoch + 1) * samples, "lr": lr, "alpha": alpha}
             row |= {"mpixel": row["stamps"] * recipe.stamp_px**2 / 1e6, "train_loss": float(np.mean(losses))}
-            row |= _validate(fabric, network, valid, recipe)
+            judged = mean.module if mean.n_averaged else network
+            row |= _validate(fabric, judged, valid, recipe)
             if recipe.schedule == "plateau":
                 schedule.step(row["valid_loss"])
             state["log"].append(row)
             if row["dice"] > state["best"] or (recipe.keep == "last" and np.isfinite(row["dice"])):
                 state["best"] = row["dice"]
-                state["best_weights"] = {k: v.cpu().clone() for k, v in network.state_dict().items()}
+                state["best_weights"] = {k: v.cpu().clone() for k, v in judged.state_dict().items()}
             state["seconds"] = time.monotonic() - begun
             if fabric.is_global_zero:
-                _save(folder / "checkpoint.pt", key, network, optimizer, schedule, state)
+                _save(folder / "checkpoint.pt", key, network, mean, optimizer, schedule, state)
                 results.write_rows(folder / "log.csv", state["log"])
             if say and fabric.is_global_zero:
                 say(_line(row, recipe, state["seconds"]))
@@ -261,6 +267,8 @@ def _teachers(recipe):
 
 
 def _schedule(optimizer, recipe):
+    if recipe.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     if recipe.schedule == "cosine":
         return torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda epoch: 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
@@ -357,10 +365,11 @@ def _key(recipe, paths, network, teachers):
     }
 
 
-def _save(checkpoint, key, network, optimizer, schedule, state):
+def _save(checkpoint, key, network, mean, optimizer, schedule, state):
     content = {
         "key": key,
         "weights": network.state_dict(),
+        "mean": mean.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "state": state,

@@ -50,7 +50,8 @@ from crcore.networks import NetworkConfig
 from crcore.release import labelled_files
 from crcore.recipe import Recipe
 from crcore.training import train
-recipe = Recipe(network=NetworkConfig(width=8), stamp_px=32, batch=2, epochs=40, samples_per_epoch=4, alpha_epochs=2)
+recipe = Recipe(network=NetworkConfig(width=8), stamp_px=32, batch=2, epochs=40, samples_per_epoch=4, alpha_epochs=2,
+                schedule="constant", keep="last", average_epochs=38)
 train(recipe, labelled_files(sys.argv[1], "train"), labelled_files(sys.argv[1], "valid"), sys.argv[2],
       say=lambda line: print(line, flush=True))
 print("finished", flush=True)
@@ -71,8 +72,9 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(tiny_dataset, tmp_p
     assert "finished" in resumed
     subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, check=True)
     a, b = (torch.load(tmp_path / n / "checkpoint.pt", weights_only=False) for n in ("killed", "whole"))
-    for key, tensor in a["weights"].items():
-        assert tensor.equal(b["weights"][key]), key
+    for part in ("weights", "mean"):
+        for key, tensor in a[part].items():
+            assert tensor.equal(b[part][key]), key
 
 
 def test_a_finished_run_is_not_repeated(tiny_dataset, tiny_recipe, tmp_path):
@@ -327,6 +329,22 @@ def test_a_model_that_init_names_is_part_of_what_is_resumed(tiny_dataset, tiny_r
             train(recipe, *files, tmp_path / "tuned")
     with pytest.raises(InputError, match="of another data"):
         train(recipe, *files, tmp_path / "tuned", resume=True)
+
+
+def test_the_mean_of_the_last_epochs_is_kept(tiny_dataset, tiny_recipe, tmp_path):
+    recipe = dataclasses.replace(tiny_recipe, keep="last", schedule="constant")
+    two, three, four = (
+        weights(run(dataclasses.replace(recipe, epochs=n), tiny_dataset, tmp_path / str(n))[0]) for n in (2, 3, 4)
+    )
+    mean, log = run(dataclasses.replace(recipe, average_epochs=3), tiny_dataset, tmp_path / "mean")
+    torch.testing.assert_close(weights(mean), (two + three + four) / 3)
+    assert not torch.allclose(weights(mean), four, rtol=1e-4, atol=1e-5)
+    assert len({row["lr"] for row in log}) == 1
+    for wrong in (5, -1):
+        with pytest.raises(InputError, match=f"average_epochs = {wrong}: at most the 4 epochs, with keep last"):
+            dataclasses.replace(recipe, average_epochs=wrong)
+    with pytest.raises(InputError, match="average_epochs = 3: "):
+        dataclasses.replace(tiny_recipe, average_epochs=3)
 
 
 def test_a_source_weight_needs_a_loss_that_takes_it():
