@@ -39,6 +39,7 @@ VARIANTS = {
     "single hot pixels count": {"recipe": {"hot_weight": 0.5}},
     "labels by chance": {"recipe": {"soft_labels": True}},
     "a ray on a source weighs a third": {"recipe": {"source_ray_weight": 0.3}},
+    "mean of weights, at one rate": {"recipe": {"schedule": "constant", "average_epochs": 10}},
     "by Adam": {"recipe": {"optimizer": "adam", "lr": 3.0e-3}},
     "labels exact": {"labels": "truth"},
     "a level less": {"network": {"depth": 2}},

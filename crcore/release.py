@@ -163,6 +163,8 @@ def train_model(recipe, data, folder, *, command="", **options):
             "so rays on top of sources are not expected to be found. "
         )
     chose = "chose the epoch" if recipe.keep == "best" else "were watched; the last epoch was kept"
+    if recipe.average_epochs:
+        chose = f"were watched; the mean of the last {recipe.average_epochs} epochs was kept"
     card = f"""# {folder.name}
 
 {recipe.network.architecture}, width {recipe.network.width}, {recipe.network.norm} normalisation:
