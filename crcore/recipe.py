@@ -62,7 +62,7 @@ class Recipe:
         that is set beforehand, a higher Dice on the way may be chance.
     average_epochs : int
         With ``keep: last``: keep the mean of the weights after each of the last so many epochs (stochastic weight
-        averaging, arXiv:1803.05407). It is steadier than the weights of any one, and as fast.
+        averaging, arXiv:1803.05407).
     validate_px : int
         Side of the part of each validation exposure that is used.
     freeze_epoch : int
