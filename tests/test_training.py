@@ -51,7 +51,7 @@ from crcore.release import labelled_files
 from crcore.recipe import Recipe
 from crcore.training import train
 recipe = Recipe(network=NetworkConfig(width=8), stamp_px=32, batch=2, epochs=40, samples_per_epoch=4, alpha_epochs=2,
-                schedule="constant", keep="last", average_epochs=38)
+                keep="last", average_epochs=38)
 train(recipe, labelled_files(sys.argv[1], "train"), labelled_files(sys.argv[1], "valid"), sys.argv[2],
       say=lambda line: print(line, flush=True))
 print("finished", flush=True)
