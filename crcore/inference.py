@@ -85,11 +85,7 @@ class TorchRunner:
         if self.device != "cpu":
             self.network = copy.deepcopy(self.network).to(self.device)  # the model's own stays where it is
         self.half = model.input == "noise" and self._has_bfloat16()
-        self._fused = None
-        if self.half and self.device == "cpu":
-            from crcore.fused import FusedCompact
-
-            self._fused = FusedCompact(self.network) if FusedCompact.suits(self.network) else None
+        self._fused = {}  # by precision
 
     def _has_bfloat16(self):
         torch = self._torch
@@ -98,6 +94,16 @@ class TorchRunner:
         if self.device != "cpu":
             return False
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+    def _in_fewer_passes(self):
+        """The network as `crcore.fused` runs it, made once; None where that does not suit."""
+        if self.half not in self._fused:
+            from crcore.fused import FusedCompact
+
+            suits = self.device == "cpu" and FusedCompact.suits(self.network)
+            dtype = self._torch.bfloat16 if self.half else self._torch.float32
+            self._fused[self.half] = FusedCompact(self.network, dtype) if suits else None
+        return self._fused[self.half]
 
     @property
     def free_bytes(self):
@@ -108,10 +114,10 @@ class TorchRunner:
 
     def __call__(self, tile, census=None):
         """Probabilities of a tile (h, w) float32, of the same size; ``census`` is of the whole frame."""
-        torch = self._torch
-        if self.half and self._fused is not None:
+        torch, fused = self._torch, self._in_fewer_passes()
+        if fused is not None:
             with torch.inference_mode():
-                return torch.sigmoid(self._fused(torch.from_numpy(tile)[None, None]))[0, 0].numpy()
+                return torch.sigmoid(fused(torch.from_numpy(tile)[None, None]))[0, 0].numpy()
         if census is not None:
             census = torch.from_numpy(census)[None].to(self.device)
         with torch.inference_mode():

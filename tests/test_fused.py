@@ -1,3 +1,5 @@
+import platform
+
 import pytest
 import torch
 
@@ -5,10 +7,14 @@ from crcore.architecture import NetworkConfig
 from crcore.fused import FusedCompact
 from crcore.networks import build
 
-pytestmark = pytest.mark.skipif(
+in_bfloat16 = pytest.mark.skipif(
     not torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported(),
     reason="this processor does not compute in bfloat16",
 )
+on_x86 = pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="this processor runs the network as it is"
+)
+SETTINGS = [{}, {"fine": 8}, {"fine": 3, "depth": 1}, {"width": 16, "depth": 3, "fine": 8}]
 
 
 def network(**settings):
@@ -28,7 +34,21 @@ def images(height=96, width=80):
     return noise
 
 
-@pytest.mark.parametrize("settings", [{}, {"fine": 8}, {"fine": 3, "depth": 1}, {"width": 16, "depth": 3, "fine": 8}])
+@on_x86
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("shape", [(96, 80), (16, 16), (240, 32)])
+def test_the_answer_in_single_precision_is_that_of_the_network(settings, shape):
+    whole, x = network(**settings), images(*shape)
+    assert FusedCompact.suits(whole)
+    with torch.inference_mode():
+        exact, found = whole(x), FusedCompact(whole, torch.float32)(x)
+    assert found.shape == exact.shape
+    assert found.dtype == torch.float32
+    assert (found - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+@in_bfloat16
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_the_answer_is_that_of_the_network_and_no_less_precise_in_bfloat16(settings):
     whole, x = network(**settings), images()
     assert FusedCompact.suits(whole)
@@ -43,6 +63,7 @@ def test_the_answer_is_that_of_the_network_and_no_less_precise_in_bfloat16(setti
     assert wrong < 1.3 * allowed < 0.02
 
 
+@in_bfloat16
 def test_what_is_faint_is_seen_on_what_is_bright():
     """In bfloat16 alone 9 and 9.02 are one number."""
     whole = network(fine=0, width=8)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crcore import InputError
-from crcore.preprocess import CENSUS_EDGES_PX, PREPARATIONS, peak_census, prepare, sky_and_noise
+from crcore.preprocess import CENSUS_EDGES_PX, PREPARATIONS, _arcsinh, peak_census, prepare, sky_and_noise
 
 
 @pytest.fixture(scope="module")
@@ -12,6 +12,17 @@ def sky():
 
 def test_input_in_units_of_the_noise_does_not_depend_on_gain_or_sky(sky):
     np.testing.assert_allclose(prepare(sky * 3 + 1000, "noise"), prepare(sky, "noise"), atol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(100, 70), (1, 1), (33, 3)])
+def test_the_scale_is_that_of_arcsinh(shape):
+    rng = np.random.default_rng(3)
+    image = (rng.normal(0, 1, shape) * 10 ** rng.uniform(-6, 6, shape)).astype(np.float32)
+    image.flat[0] = -1e30  # beyond any exposure: its square is not finite
+    scaled = image.copy()
+    _arcsinh(scaled)
+    exact = np.arcsinh(np.clip(image.astype(float), -1e18, 1e18))
+    np.testing.assert_allclose(scaled, exact, rtol=3e-7, atol=3e-7)
 
 
 def test_the_noise_stays_what_cells_have_beyond_a_steep_edge():
