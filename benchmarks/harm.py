@@ -7,8 +7,9 @@ threshold falls until it finds a share of the ray pixels, away from sources, of 
 at random; at that threshold stars of other simulated exposures, of one width each and without a ray, are harmed where
 a pixel of their core reaches it. Saturated stars are left out. Intervals of 95 %, and of the first model's stars harmed
 per 1,000 less those of each other detector, draw exposures with rays and fields of stars anew, the same for all in each
-draw. FOLDER keeps the exposures with rays. Astro-SCRAPPY has ten settings of ``sigclip``: it is taken at the first that
-finds as much. The table is ``data/results/generic_harm.csv``.
+draw; where no star is harmed they are [0, 0], which up to three in so many stars would not contradict. FOLDER keeps the
+exposures with rays. Astro-SCRAPPY has eleven settings of ``sigclip``: it is taken at the first that finds as much. The
+table is ``data/results/generic_harm.csv``.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def rays_found(detectors, folder):
         for name, detector in detectors.items():
             found, frame = detector(sequence.frame(0)), PixelScores()
             frame.add(np.where(found.not_evaluated, 0, found.prob), sequence.cr[0] > 0, sequence.judged(0))
-            scores[name].append(frame)
+            scores[name].append(frame.sparse())
     return scores
 
 
@@ -63,19 +64,18 @@ def core_peaks(detectors, fields):
 
 
 def thresholds_drawn(frames, draws):
-    """Where each share of the ray pixels is found, (draws, shares); NaN where it is not reached."""
-    pooled = PixelScores.from_sparse(*(frame.sparse() for frame in frames))
+    """Bin where each share of the ray pixels is found, (draws, shares); NaN where it is not reached."""
+    pooled = PixelScores.from_sparse(*frames)
     bins, prob = pooled.sparse()[0], pooled.histogram()[0]
     rays = np.zeros((len(frames), len(bins)))
-    for row, frame in zip(rays, frames, strict=True):
-        own, _, counts = frame.sparse()
+    for row, (own, _, counts) in zip(rays, frames, strict=True):
         row[np.searchsorted(bins, own)] = counts
     thresholds = np.full((len(draws), len(RECALLS)), np.nan)
     for row, times in zip(thresholds, draws, strict=True):
         found = np.cumsum((times @ rays)[::-1])
-        place = np.searchsorted(found, np.array(RECALLS) * found[-1])
-        row[:] = prob[::-1][np.minimum(place, len(prob) - 1)]
-    return np.where(thresholds < 1e-6, np.nan, thresholds)  # as in `harm_at_recall`
+        place = np.minimum(np.searchsorted(found, np.array(RECALLS) * found[-1]), len(bins) - 1)
+        row[:] = np.where(prob[::-1][place] < 1e-6, np.nan, bins[::-1][place])  # as in `harm_at_recall`
+    return thresholds
 
 
 def drawn(n, rng):
@@ -83,38 +83,46 @@ def drawn(n, rng):
 
 
 def harmed_drawn(peaks, thresholds, draws):
-    """Stars harmed per 1,000 at each draw's thresholds; a share that is not reached harms NaN."""
-    counts = np.array([len(peak) for peak in peaks])
+    """Stars harmed per 1,000 at each draw's thresholds; NaN where the share is not reached."""
+    fields = []
+    for peak in peaks:
+        stars = PixelScores()
+        stars.add(peak.astype(np.float32), np.ones(len(peak), dtype=bool))
+        bins, _, counts = stars.sparse()
+        fields.append(np.repeat(bins, counts))
+    stars = np.array([len(field) for field in fields])
     result = np.full(thresholds.shape, np.nan)
-    ordered = [np.sort(peak) for peak in peaks]
     for row, limits, times in zip(result, thresholds, draws, strict=True):
-        harmed = np.array([len(peak) - np.searchsorted(peak, limits) for peak in ordered])
-        row[:] = np.where(np.isnan(limits), np.nan, 1000 * (times @ harmed) / (times @ counts))
+        harmed = np.array([len(field) - np.searchsorted(field, limits) for field in fields])
+        row[:] = np.where(np.isnan(limits), np.nan, 1000 * (times @ harmed) / (times @ stars))
     return result
 
 
-def limits(values):
-    return np.nanpercentile(values, [2.5, 97.5]) if np.isfinite(values).any() else (np.nan, np.nan)
+def interval(values):
+    """95 % of the draws; empty where more than one in forty does not reach the share."""
+    return np.nanpercentile(values, [2.5, 97.5]) if np.isnan(values).mean() < 0.025 else ("", "")
 
 
 def table_rows(scores, peaks):
     rng = np.random.default_rng(SEED + 2)
     first, draws = next(iter(scores)), drawn(EXPOSURES, rng)
-    thresholds = {name: thresholds_drawn(frames, draws) for name, frames in report(scores.items(), "intervals")}
+    thresholds = {name: thresholds_drawn(frames, draws) for name, frames in scores.items()}
     rows = []
     for width in WIDTHS_PX:
-        draws = drawn(len(peaks[first, width]), rng)
+        draws, at_first = drawn(len(peaks[first, width]), rng), {}
         harmed = {name: harmed_drawn(peaks[name, width], thresholds[name], draws) for name in scores}
         for name, frames in scores.items():
-            pooled = PixelScores.from_sparse(*(frame.sparse() for frame in frames))
-            for found in harm_at_recall(pooled, np.concatenate(peaks[name, width]), RECALLS):
-                k = RECALLS.index(found["recall"])
+            for found in harm_at_recall(PixelScores.from_sparse(*frames), np.concatenate(peaks[name, width]), RECALLS):
+                k, share = RECALLS.index(found["recall"]), 1000 * found["harmed"] / found["stars"]
                 row = {"fwhm_px": width, "recall": found["recall"], "detector": name, "threshold": found["threshold"]}
-                row |= {"stars": found["stars"], "harmed": found["harmed"]}
-                row["low"], row["high"] = limits(harmed[name][:, k])
-                row["first_less_low"], row["first_less_high"] = "", ""
-                if name != first:
-                    row["first_less_low"], row["first_less_high"] = limits(harmed[first][:, k] - harmed[name][:, k])
+                row |= {"stars": found["stars"], "harmed": found["harmed"], "per_1000": share}
+                row["low"], row["high"] = interval(harmed[name][:, k])
+                row |= {"first_less_this": "", "difference_low": "", "difference_high": ""}
+                if name == first:
+                    at_first[k] = share
+                elif k in at_first:
+                    row["first_less_this"] = at_first[k] - share
+                    row["difference_low"], row["difference_high"] = interval(harmed[first][:, k] - harmed[name][:, k])
                 rows.append(row)
     return rows
 

@@ -32,8 +32,9 @@ class FusedCompact:
         """Whether a network can be run so, with this build of PyTorch."""
         plain = isinstance(network, CompactUNet) and network.fold == 2 and network.enter.told is None
         x86 = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
-        # made for PyTorch's own compiler; where it is gone the network runs as it is
-        return plain and x86 and all(hasattr(torch.ops.mkldnn, "_convolution_pointwise" + end) for end in ("", "_"))
+        # made for PyTorch's own compiler; where they are gone the network runs as it is
+        operators = "_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight"
+        return plain and x86 and all(hasattr(torch.ops.mkldnn, name) for name in operators)
 
     def __init__(self, network, dtype=torch.bfloat16):
         keep_memory()

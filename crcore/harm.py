@@ -14,6 +14,7 @@ from scipy import ndimage
 from crcore.errors import InputError
 from crcore.frame import Frame
 from crcore.instruments import Camera
+from crcore.metrics import PixelScores
 from crcore.preprocess import sky_and_noise
 from crcore.simulate import sky
 from crcore.simulate.detector import expose, random_detector, saturation_level
@@ -253,13 +254,17 @@ def harm_at_recall(pixels, peaks, recalls):
         ``recall``, ``threshold``, ``stars``, ``harmed``; a recall that is not reached has no row.
     """
     prob, rays, _ = pixels.histogram()
+    bins = pixels.sparse()[0]
     found = np.cumsum(rays[::-1]) / max(pixels.positives, 1)
+    stars = PixelScores()  # a star as probable as a pixel counts with it: both are in one bin
+    stars.add(np.asarray(peaks, dtype=np.float32), np.ones(len(peaks), dtype=bool))
+    star_bins, _, counts = stars.sparse()
     rows = []
     for recall in recalls:
         place = int(np.searchsorted(found, recall))
         if place == len(found) or prob[::-1][place] < 1e-6:  # what has no probability is not found at any threshold
             continue
+        harmed = int(counts[star_bins >= bins[::-1][place]].sum())
         threshold = float(prob[::-1][place])
-        harmed = int((np.asarray(peaks) >= threshold).sum())
         rows.append({"recall": float(recall), "threshold": threshold, "stars": len(peaks), "harmed": harmed})
     return rows

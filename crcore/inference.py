@@ -5,6 +5,7 @@ import copy
 import importlib.util
 from functools import lru_cache
 
+import numpy as np
 import psutil
 from scipy import special
 
@@ -117,7 +118,7 @@ class TorchRunner:
         torch, fused = self._torch, self._in_fewer_passes()
         if fused is not None:
             with torch.inference_mode():
-                return torch.sigmoid(fused(torch.from_numpy(tile)[None, None]))[0, 0].numpy()
+                return torch.sigmoid(fused(torch.from_numpy(np.ascontiguousarray(tile))[None, None]))[0, 0].numpy()
         if census is not None:
             census = torch.from_numpy(census)[None].to(self.device)
         with torch.inference_mode():

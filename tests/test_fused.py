@@ -12,7 +12,8 @@ in_bfloat16 = pytest.mark.skipif(
     reason="this processor does not compute in bfloat16",
 )
 on_x86 = pytest.mark.skipif(
-    platform.machine().lower() not in ("x86_64", "amd64"), reason="this processor runs the network as it is"
+    platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available(),
+    reason="this processor runs the network as it is",
 )
 SETTINGS = [{}, {"fine": 8}, {"fine": 3, "depth": 1}, {"width": 16, "depth": 3, "fine": 8}]
 

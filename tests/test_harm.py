@@ -94,6 +94,16 @@ def test_harm_at_equal_completeness_takes_the_threshold_that_finds_so_much():
     assert [axes.get_title() for axes in figure.axes] == ["FWHM 1.5 px", "FWHM 3 px"]
 
 
+def test_a_star_as_probable_as_the_ray_at_the_threshold_is_harmed():
+    """As with votes of Astro-SCRAPPY's settings, of which stars and rays have the same few shares."""
+    for votes in range(1, 12):
+        share = np.float32(votes) / 11
+        pixels = PixelScores()
+        pixels.add(np.array([share]), np.array([True]))
+        (row,) = harm_at_recall(pixels, np.array([share, share - 0.01], dtype=np.float32), [1.0])
+        assert row["harmed"] == 1
+
+
 def test_the_highest_probability_in_a_core_is_kept_for_stars_that_are_not_saturated():
     kept = {}
 
