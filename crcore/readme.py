@@ -3,7 +3,7 @@
 import csv
 import sys
 
-from crcore import results, tables
+from crcore import results, tables_generic
 from crcore.paths import DATA_RESULTS, FIGURES, ROOT
 
 __all__ = ["filled"]
@@ -35,7 +35,7 @@ def filled(text, figures=FIGURES, measured=DATA_RESULTS):
     str
     """
     text = _between(text, _BEGIN, _END, f"{_table(figures)}\n\n{_seconds(figures)}")
-    real = tables.real_frames_table(results.read_rows(measured / "generic_unseen.csv"))
+    real = tables_generic.real_frames_table(results.read_rows(measured / "generic_unseen.csv"))
     return _between(text, _REAL, _REAL_END, "\n".join(_lines(real.columns, real.rows)))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crcore import evaluation, judging, tables
+from crcore import evaluation, judging, tables, tables_generic
 from crcore.dataset import read_sequence
 from crcore.detection import Detection
 from crcore.release import labelled_files
@@ -181,7 +181,7 @@ def test_what_mattered_shows_a_dash_where_there_was_no_real_frame():
             **{name: "0.900 [0.880, 0.910] (R 0.80, P 0.90)" for name in ("lowell", "lco", "slit")},
         },
     ]
-    first, second = tables.variants_table(rows).rows
+    first, second = tables_generic.variants_table(rows).rows
     assert first == ("as it is", "117", "0.951", "–", "–", "–", "–")
     assert second[3] == "0.900 [0.880, 0.910]"
     assert second[-1] == "3.1"
@@ -197,7 +197,7 @@ def test_real_frames_that_no_network_saw_keep_their_intervals():
             "seconds_per_mpixel": 0.09,
         }
     ]
-    table = tables.real_frames_table(rows)
+    table = tables_generic.real_frames_table(rows)
     assert table.columns[1:3] == ("Lowell, real", "GMOS rays in real skies")
     assert table.rows == (("generic", "0.943 [0.937, 0.949]", "0.998 [0.997, 0.999]", "5.5"),)
 
@@ -211,6 +211,25 @@ def test_a_fast_detector_is_timed_after_a_call_that_warms_it_up(monkeypatch):
     assert len(calls) == 5
 
 
+def test_the_most_sparing_other_detector_is_named_width_by_width():
+    def row(detector, width, harmed, difference=("", "", ""), low=1.0, high=2.0):
+        keys = ("first_less_this", "difference_low", "difference_high")
+        found = {"fwhm_px": width, "recall": 0.9, "detector": detector, "threshold": 0.5, "stars": 1000}
+        found |= {"harmed": harmed, "per_1000": float(harmed), "low": low, "high": high}
+        return found | dict(zip(keys, difference, strict=True))
+
+    rows = [
+        *(row("generic", 1.5, 4), row("a", 1.5, 9, (-5.0, -7.0, -3.0)), row("b", 1.5, 6, (-2.0, -4.0, 1.0))),
+        *(row("generic", 2.0, 1), row("b", 2.0, 3, (-2.0, "", ""), low="", high="")),
+        row("generic", 3.0, 0),  # nobody else finds as much
+        row("b", 5.0, 0, (0.0, 0.0, 0.0)),
+    ]
+    assert tables_generic.harm_table(rows).rows == (
+        ("1.5", "90%", "4.0 [1.0, 2.0]", "6.0 [1.0, 2.0]", "b", "-2.0 [-4.0, +1.0]"),
+        ("2", "90%", "1.0 [1.0, 2.0]", "3.0", "b", "-2.0"),
+    )
+
+
 def test_the_best_other_detector_is_named_set_by_set():
     def row(detector, score, less="", low="", high=""):
         return {
@@ -220,7 +239,7 @@ def test_the_best_other_detector_is_named_set_by_set():
         }  # fmt: skip
 
     rows = [row("a", 0.98, 0.01, 0.004, 0.02), row("b", 0.985, 0.005, -0.001, 0.011), row("generic", 0.99)]
-    table = tables.simulated_sets_table(rows)
+    table = tables_generic.simulated_sets_table(rows)
     assert table.columns[3] == "generic"
     assert table.rows == (
         ("LCO 1 m, simulated", "truth", "24", "0.9900 [0.9880, 0.9910]", "0.9850 [0.9830, 0.9860]", "b",

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from crcore import InputError, tables
+from crcore import InputError, tables_generic
 from crcore.leave_one_out import leave_one_out, main
 from crcore.simulate.datasets import SimulationConfig, simulate_dataset
 
@@ -36,7 +36,7 @@ def test_each_group_is_judged_by_a_network_that_never_saw_it(two_cameras, tiny_r
     ]
     assert all(0 < row["average_precision"] <= 1 and row["cr_pixels"] > 20 for row in rows)
     assert len(said) == 3
-    table = tables.left_out_table(rows)
+    table = tables_generic.left_out_table(rows)
     assert [line[0] for line in table.rows] == ["one, simulated", "two, simulated"]
     assert all("[" in cell for line in table.rows for cell in line[2:])
 
