@@ -214,7 +214,7 @@ def frontier(points, widths=(), *, title=""):
                   label=point["detector"])  # fmt: skip
     if widths:
         x, y = ([row[key] for row in widths] for key in ("seconds_per_mpixel", "average_precision"))
-        axes.plot(x, y, ".-", color="0.5", lw=0.8, label="generic's widths, trained briefly (data/results)")
+        axes.plot(x, y, ".-", color="0.5", lw=0.8, label="generic's widths, trained briefly\n(data/results)")
         for row in widths:
             place = (row["seconds_per_mpixel"], row["average_precision"])
             axes.annotate(
