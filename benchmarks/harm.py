@@ -26,7 +26,7 @@ from crcore import results
 from crcore.dataset import read_sequence
 from crcore.generic_study import unseen_cameras
 from crcore.harm import harm_at_recall, harm_by_width
-from crcore.metrics import PixelScores
+from crcore.metrics import PixelScores, draws
 from crcore.profiles import load_profile
 from crcore.progress import report
 from crcore.rivals import AstroScrappy, ReleasedDeepCR, sweep
@@ -37,7 +37,7 @@ RECALLS = (0.80, 0.85, 0.90, 0.92, 0.95, 0.97, 0.99)
 
 
 def rays_found(detectors, folder):
-    """Each detector's `PixelScores` of each exposure with rays."""
+    """Each detector's `PixelScores.sparse` of each exposure with rays."""
     config = load_profile("laptop").generic
     observed = dataclasses.replace(config.simulation, seed=SEED, sequences={"random": (0, 0, EXPOSURES)})
     (exposures,) = unseen_cameras(
@@ -63,26 +63,21 @@ def core_peaks(detectors, fields):
     return peaks
 
 
-def thresholds_drawn(frames, draws):
+def thresholds_drawn(frames, pooled, taken):
     """Bin where each share of the ray pixels is found, (draws, shares); NaN where it is not reached."""
-    pooled = PixelScores.from_sparse(*frames)
     bins, prob = pooled.sparse()[0], pooled.histogram()[0]
     rays = np.zeros((len(frames), len(bins)))
     for row, (own, _, counts) in zip(rays, frames, strict=True):
         row[np.searchsorted(bins, own)] = counts
-    thresholds = np.full((len(draws), len(RECALLS)), np.nan)
-    for row, times in zip(thresholds, draws, strict=True):
+    thresholds = np.full((len(taken), len(RECALLS)), np.nan)
+    for row, times in zip(thresholds, taken, strict=True):
         found = np.cumsum((times @ rays)[::-1])
         place = np.minimum(np.searchsorted(found, np.array(RECALLS) * found[-1]), len(bins) - 1)
         row[:] = np.where(prob[::-1][place] < 1e-6, np.nan, bins[::-1][place])  # as in `harm_at_recall`
     return thresholds
 
 
-def drawn(n, rng):
-    return [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(DRAWS)]
-
-
-def harmed_drawn(peaks, thresholds, draws):
+def harmed_drawn(peaks, thresholds, taken):
     """Stars harmed per 1,000 at each draw's thresholds; NaN where the share is not reached."""
     fields = []
     for peak in peaks:
@@ -92,7 +87,7 @@ def harmed_drawn(peaks, thresholds, draws):
         fields.append(np.repeat(bins, counts))
     stars = np.array([len(field) for field in fields])
     result = np.full(thresholds.shape, np.nan)
-    for row, limits, times in zip(result, thresholds, draws, strict=True):
+    for row, limits, times in zip(result, thresholds, taken, strict=True):
         harmed = np.array([len(field) - np.searchsorted(field, limits) for field in fields])
         row[:] = np.where(np.isnan(limits), np.nan, 1000 * (times @ harmed) / (times @ stars))
     return result
@@ -105,14 +100,15 @@ def interval(values):
 
 def table_rows(scores, peaks):
     rng = np.random.default_rng(SEED + 2)
-    first, draws = next(iter(scores)), drawn(EXPOSURES, rng)
-    thresholds = {name: thresholds_drawn(frames, draws) for name, frames in scores.items()}
+    first, taken = next(iter(scores)), draws(EXPOSURES, DRAWS, rng)
+    pooled = {name: PixelScores.from_sparse(*frames) for name, frames in scores.items()}
+    thresholds = {name: thresholds_drawn(frames, pooled[name], taken) for name, frames in scores.items()}
     rows = []
     for width in WIDTHS_PX:
-        draws, at_first = drawn(len(peaks[first, width]), rng), {}
-        harmed = {name: harmed_drawn(peaks[name, width], thresholds[name], draws) for name in scores}
-        for name, frames in scores.items():
-            for found in harm_at_recall(PixelScores.from_sparse(*frames), np.concatenate(peaks[name, width]), RECALLS):
+        taken, at_first = draws(len(peaks[first, width]), DRAWS, rng), {}
+        harmed = {name: harmed_drawn(peaks[name, width], thresholds[name], taken) for name in scores}
+        for name in scores:
+            for found in harm_at_recall(pooled[name], np.concatenate(peaks[name, width]), RECALLS):
                 k, share = RECALLS.index(found["recall"]), 1000 * found["harmed"] / found["stars"]
                 row = {"fwhm_px": width, "recall": found["recall"], "detector": name, "threshold": found["threshold"]}
                 row |= {"stars": found["stars"], "harmed": found["harmed"], "per_1000": share}

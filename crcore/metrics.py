@@ -6,7 +6,7 @@ where the thresholds are that matter for one ray pixel in ten thousand.
 
 import numpy as np
 
-__all__ = ["PixelScores", "bootstrap", "bootstrap_difference"]
+__all__ = ["PixelScores", "bootstrap", "bootstrap_difference", "draws"]
 
 _SHIFT = 12
 _HALF = int(np.float32(0.5).view(np.int32)) >> _SHIFT
@@ -222,7 +222,7 @@ def bootstrap(frames, statistics, rng, *, n=300, level=0.95):
     >>> 0 < low < high < 1
     True
     """
-    drawn = _drawn(frames, statistics, _draws(len(frames), n, rng))
+    drawn = _drawn(frames, statistics, draws(len(frames), n, rng))
     return {name: _limits(values, level) for name, values in drawn.items()}
 
 
@@ -252,17 +252,31 @@ def bootstrap_difference(frames, others, statistic, rng, *, n=1000, level=0.95):
     """
     if len(frames) != len(others):
         raise ValueError(f"{len(frames)} frames of one detector, {len(others)} of the other")
-    draws = _draws(len(frames), n, rng)
-    first, second = (np.array(_drawn(f, {"it": statistic}, draws)["it"]) for f in (frames, others))
+    taken = draws(len(frames), n, rng)
+    first, second = (np.array(_drawn(f, {"it": statistic}, taken)["it"]) for f in (frames, others))
     return _limits(first - second, level)
 
 
-def _draws(frames, n, rng):
-    """How often each frame is taken, n times."""
+def draws(frames, n, rng):
+    """Frames drawn with replacement, as a bootstrap does.
+
+    Parameters
+    ----------
+    frames : int
+        How many there are; so many are drawn each time.
+    n : int
+        How many times.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    list of numpy.ndarray, shape (frames,)
+        How often each frame is taken.
+    """
     return [np.bincount(rng.integers(0, frames, frames), minlength=frames) for _ in range(n)]
 
 
-def _drawn(frames, statistics, draws):
+def _drawn(frames, statistics, taken):
     """Each statistic of each draw."""
     coarse = np.zeros((len(frames), 2, N_BINS // _COARSE + 1), dtype=np.int64)
     for counts, frame in zip(coarse, frames, strict=True):
@@ -272,7 +286,7 @@ def _drawn(frames, statistics, draws):
     coarse = coarse[:, :, coarse.any(axis=(0, 1))]
     drawn = {name: [] for name in statistics}
     total = PixelScores()
-    for times in draws:
+    for times in taken:
         total._counts = np.tensordot(times, coarse, axes=1)  # empty bins are left out, and their numbers with them
         for name, statistic in statistics.items():
             drawn[name].append(statistic(total))
